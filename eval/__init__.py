@@ -1,0 +1,1 @@
+"""Generation and metrics: prepared test sets and models in, generations and scores out; never sees a loss."""

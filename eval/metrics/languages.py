@@ -1,0 +1,56 @@
+"""Facts about written languages that metrics and diagnostics depend on."""
+
+import unicodedata
+from functools import lru_cache
+
+# ISO 639-3 codes, as FLORES and others use them, of languages whose handling differs from the rest.
+_THREE_LETTERS = {
+    "ara": "ar", "bod": "bo", "bul": "bg", "bur": "my", "cmn": "zh", "ell": "el", "eng": "en", "fas": "fa",
+    "heb": "he", "hin": "hi", "jpn": "ja", "kat": "ka", "khm": "km", "kor": "ko", "lao": "lo", "mya": "my",
+    "pes": "fa", "rus": "ru", "srp": "sr", "tha": "th", "ukr": "uk", "urd": "ur", "yue": "zh", "zho": "zh",
+    "deu": "de", "fra": "fr", "spa": "es",
+}  # fmt: skip
+
+# Written without spaces between words.
+UNSPACED = frozenset({"bo", "ja", "km", "lo", "my", "th", "zh"})
+
+_LATIN = (
+    "af ca cs cy da de en es et eu fi fr ga gl hr hu id is it la lt lv ms mt nb nl nn no pl pt ro"
+    " sk sl sq sv sw tr vi"
+)
+SCRIPTS: dict[str, frozenset[str]] = {
+    **dict.fromkeys(_LATIN.split(), frozenset({"LATIN"})),
+    **dict.fromkeys("be bg kk ky mk mn ru tg uk".split(), frozenset({"CYRILLIC"})),
+    **dict.fromkeys("ar fa ps ug ur".split(), frozenset({"ARABIC"})),
+    **dict.fromkeys("hi mr ne".split(), frozenset({"DEVANAGARI"})),
+    **dict.fromkeys("he yi".split(), frozenset({"HEBREW"})),
+    "am": frozenset({"ETHIOPIC"}), "bn": frozenset({"BENGALI"}), "el": frozenset({"GREEK"}), "gu":
+    frozenset({"GUJARATI"}), "hy": frozenset({"ARMENIAN"}), "ja": frozenset({"CJK", "HIRAGANA", "KATAKANA"}),
+    "ka": frozenset({"GEORGIAN"}), "km": frozenset({"KHMER"}), "kn": frozenset({"KANNADA"}), "ko":
+    frozenset({"HANGUL"}), "lo": frozenset({"LAO"}), "ml": frozenset({"MALAYALAM"}), "my":
+    frozenset({"MYANMAR"}), "pa": frozenset({"GURMUKHI"}), "ta": frozenset({"TAMIL"}), "te":
+    frozenset({"TELUGU"}), "th": frozenset({"THAI"}), "zh": frozenset({"CJK"}),
+}  # fmt: skip
+
+
+def language(code: str | None) -> str | None:
+    """The language of a code: ``zh`` of ``zh-CN``, ``zh_Hans``, ``zho_Hans``."""
+    if not code:
+        return None
+    primary = code.replace("_", "-").split("-")[0].lower()
+    return _THREE_LETTERS.get(primary, primary)
+
+
+@lru_cache(maxsize=4096)
+def script(character: str) -> str | None:
+    """Script of a letter (first word of its Unicode name, as ``LATIN``); ``None`` if it is no letter."""
+    if not character.isalpha():
+        return None
+    return unicodedata.name(character, "UNKNOWN").split()[0]
+
+
+def words(text: str, lang: str | None) -> list[str]:
+    """Words as white space cuts them; single characters where a language is written without spaces."""
+    if language(lang) in UNSPACED:
+        return [character for character in text if not character.isspace()]
+    return text.split()

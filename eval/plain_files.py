@@ -1,0 +1,46 @@
+"""Scoring of plain text files with one segment a line, and the small table that shows the result."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from eval.inputs import count_inputs, normalized
+from eval.metrics import Metric
+from eval.metrics.health import System, diagnose
+from eval.scoring import Options, measure, usable_metrics
+
+
+def score_files(system: System, metrics: Sequence[Metric], options: Options, place: str) -> dict[str, Any]:
+    """Score outputs that belong to no run; nothing is written.
+
+    Returns:
+        ``scores``, ``diagnostics`` and ``counts`` as ``scores.json`` has them.
+
+    Raises:
+        EvalError: an input is broken, or a metric cannot be computed.
+    """
+    system = normalized(system) if options.nfc else system
+    usable = usable_metrics(metrics, system.examples, options, place)
+    diagnostics = [
+        {"name": d.name, "value": d.value, "alarm": d.alarm, "alarmed": d.alarmed, "n": d.n}
+        for d in diagnose(system)
+    ]
+    return {
+        "n_segments": len(system.examples),
+        "scores": [measure(metric, system, None, options).entry for metric in usable],
+        "diagnostics": diagnostics,
+        "counts": count_inputs(system),
+    }
+
+
+def as_table(result: dict[str, Any]) -> str:
+    """The result for a terminal: scores with signatures, then diagnostics, alarms marked by ``!``."""
+    rows = [("metric", "score", "signature")]
+    rows += [(s["metric"], f"{s['score']:.2f}", s["signature"]) for s in result["scores"]]
+    rows += [("", "", ""), ("diagnostic", "value", "alarm when")]
+    for found in result["diagnostics"]:
+        value = "-" if found["value"] is None else f"{found['value']:.4f}"
+        rows.append((found["name"], value, ("! " if found["alarmed"] else "") + found["alarm"]))
+    left, middle = (max(len(row[column]) for row in rows) for column in (0, 1))
+    lines = [f"{name:<{left}}  {value:>{middle}}  {note}".rstrip() for name, value, note in rows]
+    counts = ", ".join(f"{count} {name}" for name, count in result["counts"].items() if count)
+    return "\n".join([*lines, "", f"{result['n_segments']} segments" + (f" ({counts})" if counts else "")])

@@ -1,0 +1,165 @@
+"""``scores.json`` and ``segments.parquet`` of a scored test set, and which of their scores may be kept.
+
+The Parquet file is written first and carries digests and signatures in its metadata: a scoring that was
+killed between the two writes leaves files that disagree, and what disagrees is scored again.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eval.metrics.base import Metric, Scores
+from eval.metrics.health import Diagnostic
+from eval.records import RecordError, read_json, replace_with, write_json
+
+_METADATA = b"eval.scores"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One metric of a scored test set: its entry in ``scores.json``, its rows of ``segments.parquet``."""
+
+    entry: Mapping[str, Any]
+    table: Any
+
+    @property
+    def signatures(self) -> list[str]:
+        """Of the corpus score and of the segments."""
+        return [self.entry["signature"], self.entry["segment_signature"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """What the scores were computed from; scores of other inputs are worth nothing."""
+
+    generations_sha256: str
+    rows_sha256: str
+
+    def as_json(self) -> dict[str, str]:
+        """As they stand in ``scores.json``."""
+        return {"generations_sha256": self.generations_sha256, "rows_sha256": self.rows_sha256}
+
+
+def segment_table(
+    ids: Sequence[str], metric: str, scores: Sequence[float | None], stats: Sequence[Any]
+) -> Any:
+    """Rows of ``segments.parquet`` for one metric or diagnostic, as a pyarrow table."""
+    import pyarrow as pa
+
+    return pa.table(
+        {
+            "id": pa.array(ids, pa.string()),
+            "metric": pa.array([metric] * len(ids), pa.string()),
+            "score": pa.array(scores, pa.float64()),
+            "stats": pa.array(stats, pa.list_(pa.float64())),
+        }
+    )
+
+
+def measured(
+    metric: Metric, scores: Scores, ids: Sequence[str], *, wall_s: float, cached: int, nonempty: float | None
+) -> Measured:
+    """A metric's result in the form of the files.
+
+    Args:
+        metric: what was measured.
+        scores: of one system.
+        ids: of the segments, in the order of ``scores``.
+        wall_s: seconds that it took.
+        cached: segments that came from the cache.
+        nonempty: the corpus score without the segments whose output is empty; ``None`` if there is no such
+            segment.
+    """
+    entry = {
+        "metric": metric.name,
+        "score": scores.corpus,
+        "signature": scores.signatures.corpus,
+        "segment_signature": scores.signatures.segment,
+        "unit": metric.unit,
+        "direction": metric.direction,
+        "aggregation": dict(metric.aggregation),
+        "n": len(ids),
+        "wall_s": round(wall_s, 4),
+        "cached": cached,
+    }
+    if nonempty is not None:
+        entry["score_without_empty"] = nonempty
+    stats = [None if s.stats is None else list(s.stats) for s in scores.segments]
+    return Measured(entry, segment_table(ids, metric.name, scores.per_example, stats))
+
+
+def read_measured(folder: Path, digests: Digests, ids: Sequence[str]) -> dict[str, Measured]:
+    """The metrics of a folder that can be kept: of the same inputs, complete, and alike in both files.
+
+    Files that are missing, broken or of other inputs give no metrics; they are replaced by the next scoring.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    try:
+        document = read_json(folder / "scores.json")
+        table = pq.read_table(folder / "segments.parquet")
+        noted = json.loads((table.schema.metadata or {})[_METADATA])
+        if any(source.get(k) != v for source in (document, noted) for k, v in digests.as_json().items()):
+            return {}
+        table = table.replace_schema_metadata(None)
+        found = {
+            entry["metric"]: Measured(entry, table.filter(pc.equal(table["metric"], entry["metric"])))
+            for entry in document["scores"]
+        }
+        wanted = sorted(ids)
+        return {
+            name: each
+            for name, each in found.items()
+            if noted["signatures"].get(name) == each.signatures
+            and sorted(each.table["id"].to_pylist()) == wanted
+        }
+    except (RecordError, OSError, KeyError, TypeError, ValueError, pa.ArrowException):
+        return {}
+
+
+def write_scores(
+    folder: Path,
+    digests: Digests,
+    metrics: Mapping[str, Measured],
+    diagnostics: Sequence[Diagnostic],
+    lengths: Mapping[str, Sequence[float | None]],
+    counts: Mapping[str, int],
+    ids: Sequence[str],
+) -> None:
+    """Write both files.
+
+    Args:
+        folder: of the test set's generations.
+        digests: of the inputs.
+        metrics: all that the files shall hold.
+        diagnostics: of the same outputs.
+        lengths: further values of each segment, by name.
+        counts: of odd inputs.
+        ids: of the segments, in the order of diagnostics and lengths.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    values = {d.name: d.per_segment for d in diagnostics if d.per_segment is not None} | dict(lengths)
+    tables = [each.table for each in metrics.values()]
+    tables += [segment_table(ids, name, list(scores), [None] * len(ids)) for name, scores in values.items()]
+    noted = digests.as_json() | {"signatures": {name: each.signatures for name, each in metrics.items()}}
+    table = pa.concat_tables(tables).replace_schema_metadata({_METADATA: json.dumps(noted).encode()})
+    replace_with(folder / "segments.parquet", lambda temporary: pq.write_table(table, temporary))
+    write_json(
+        folder / "scores.json",
+        {
+            **digests.as_json(),
+            "n_segments": len(ids),
+            "scores": [each.entry for each in metrics.values()],
+            "diagnostics": [
+                {"name": d.name, "value": d.value, "alarm": d.alarm, "alarmed": d.alarmed, "n": d.n}
+                for d in diagnostics
+            ],
+            "counts": dict(counts),
+        },
+    )

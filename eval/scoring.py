@@ -1,0 +1,217 @@
+"""Scoring of one system on one test set: only what is missing, through the cache of segments."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from eval.cells import Cell, EvaluationSet
+from eval.faults import EvalError
+from eval.inputs import InputError, count_inputs, listed, normalized, system_from_run, without_reference
+from eval.metrics import METRICS, Metric, MetricUnavailable, Scores, SegmentScore, Signatures
+from eval.metrics.base import Example
+from eval.metrics.health import System, diagnose, segment_lengths
+from eval.records import read_generations, read_json, read_rows
+from eval.score_files import Digests, Measured, measured, read_measured, write_scores
+from eval.segment_cache import SegmentCache, segment_key
+
+logger = logging.getLogger(__name__)
+
+_NFC = "|norm:NFC"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to score.
+
+    Attributes:
+        recompute: score again what is there, without reading the cache.
+        nfc: bring all texts to Unicode's composed form first; part of the signature.
+        skip_empty_references: leave out metrics that need references where a segment has an empty one,
+            instead of failing.
+    """
+
+    recompute: bool = False
+    nfc: bool = False
+    skip_empty_references: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Result of scoring one test set.
+
+    Attributes:
+        path: its ``scores.json``.
+        faults: messages of the metrics that could not be computed; the others are written all the same.
+    """
+
+    path: Path
+    faults: tuple[str, ...] = ()
+
+
+def usable_metrics(
+    metrics: Sequence[Metric], examples: Sequence[Example], options: Options, place: str
+) -> list[Metric]:
+    """The metrics that these references allow.
+
+    Raises:
+        InputError: a reference is missing or empty, and the options do not say to leave metrics out.
+    """
+    bare = without_reference(examples)
+    if not bare:
+        return list(metrics)
+    message = f"{place}: {len(bare)} segments without a reference or with an empty one: {listed(bare)}"
+    if not options.skip_empty_references:
+        raise InputError(f"{message}; repair the test set, or leave metrics out with --empty-references skip")
+    left_out = [metric.name for metric in metrics if "refs" in metric.needs]
+    logger.warning("%s; left out: %s", message, ", ".join(left_out))
+    return [metric for metric in metrics if "refs" not in metric.needs]
+
+
+def signatures_of(metric: Metric, system: System, *, nfc: bool) -> Signatures:
+    """The signatures of a metric on these texts, normalization included."""
+    found = metric.signatures(system.examples, system.target_lang)
+    return Signatures(found.corpus + _NFC, found.segment + _NFC) if nfc else found
+
+
+def score_system(
+    metric: Metric,
+    system: System,
+    signatures: Signatures,
+    cache: SegmentCache | None,
+    *,
+    recompute: bool = False,
+) -> tuple[Scores, int]:
+    """Score a system with one metric.
+
+    Args:
+        metric: one of :data:`eval.metrics.METRICS`.
+        system: the outputs, normalized already if the signatures say so.
+        signatures: of :func:`signatures_of`.
+        cache: where segment scores are looked up and kept.
+        recompute: do not look them up.
+
+    Returns:
+        The scores, and how many segments came from the cache.
+    """
+    metric.check(system.examples)
+    kind = f"{metric.name}|{signatures.segment}"
+    keys = [segment_key(kind, example) for example in system.examples]
+    known: dict[bytes, SegmentScore] = {}
+    if cache is not None and not recompute:
+        stored = cache.known(kind)
+        known = {key: stored[key] for key in keys if key in stored}
+    hits = sum(key in known for key in keys)
+    missing = {key: example for key, example in zip(keys, system.examples, strict=True) if key not in known}
+    if missing:
+        fresh = metric.score_segments(list(missing.values()), system.target_lang)
+        found = dict(zip(missing, fresh, strict=True))
+        metric.assemble(
+            list(missing.values()), fresh, signatures
+        )  # refuses what is not finite, before it is kept
+        if cache is not None:
+            cache.add(kind, found)
+        known |= found
+    return metric.assemble(system.examples, [known[key] for key in keys], signatures), hits
+
+
+def measure(metric: Metric, system: System, cache: SegmentCache | None, options: Options) -> Measured:
+    """Score a system with one metric, in the form of the files; the score without empty outputs beside it."""
+    started = time.perf_counter()
+    signatures = signatures_of(metric, system, nfc=options.nfc)
+    scores, hits = score_system(metric, system, signatures, cache, recompute=options.recompute)
+    pairs = zip(system.examples, scores.segments, strict=True)
+    spoken = [segment for example, segment in pairs if example.hypothesis.strip()]
+    nonempty = metric.corpus_score(spoken) if 0 < len(spoken) < len(scores.segments) else None
+    wall_s = time.perf_counter() - started
+    ids = [example.id for example in system.examples]
+    return measured(metric, scores, ids, wall_s=wall_s, cached=hits, nonempty=nonempty)
+
+
+def _still_valid(kept: Measured, system: System) -> bool:
+    """Whether the installed version would give a stored score the signature that it has."""
+    metric = METRICS.get(kept.entry["metric"])
+    if metric is None:
+        return True  # of another environment; its signature speaks for it
+    try:
+        nfc = kept.entry["signature"].endswith(_NFC)
+        found = signatures_of(metric, system, nfc=nfc)
+    except MetricUnavailable:
+        return True
+    if [found.corpus, found.segment] != kept.signatures:
+        logger.warning(
+            "%s: its stored score was made with %s and is dropped", metric.name, kept.signatures[0]
+        )
+        return False
+    return True
+
+
+def _digests(generations: Path, rows: Path) -> Digests:
+    return Digests(*(hashlib.sha256(path.read_bytes()).hexdigest() for path in (generations, rows)))
+
+
+def _read_system(cell: Cell, test: EvaluationSet, options: Options) -> System:
+    rows = read_rows(test.rows)
+    path = test.folder / "generations.jsonl"
+    generations = read_generations(path)
+    if not read_json(test.folder / "generation.json").get("complete"):
+        raise InputError(f"{path}: not complete; run 'python -m eval.generate {cell.folder}' first")
+    system = system_from_run(cell, rows, generations, path)
+    return normalized(system) if options.nfc else system
+
+
+def score_test(
+    cell: Cell, test: EvaluationSet, metrics: Sequence[Metric], cache: SegmentCache, options: Options
+) -> Outcome:
+    """Score one test set of a cell, as far as that is not done already.
+
+    Args:
+        cell: which task and languages.
+        test: has generations.
+        metrics: those that are asked for; scores of others are kept where inputs and signature are unchanged.
+        cache: of segment scores, shared by all cells.
+        options: how to score.
+
+    Raises:
+        EvalError: an input is missing, broken or does not belong to the others; nothing is scored then.
+    """
+    system = _read_system(cell, test, options)
+    asked = usable_metrics(metrics, system.examples, options, str(test.folder))
+    ids = [example.id for example in system.examples]
+    digests = _digests(test.folder / "generations.jsonl", test.rows)
+    stored = read_measured(test.folder, digests, ids)
+    found = {name: each for name, each in stored.items() if _still_valid(each, system)}
+    faults, computed = [], 0
+    for metric in asked:
+        try:
+            signature = signatures_of(metric, system, nfc=options.nfc).corpus
+            there = metric.name in found and found[metric.name].entry["signature"] == signature
+            if options.recompute or not there:
+                found[metric.name] = measure(metric, system, cache, options)
+                computed += 1
+                _report_hits(test.folder, found[metric.name])
+        except EvalError as fault:
+            faults.append(f"{test.folder}: {fault}")
+    if computed or len(found) < len(stored) or not (test.folder / "scores.json").is_file():
+        _write(test.folder, digests, found, system)
+    return Outcome(test.folder / "scores.json", tuple(faults))
+
+
+def _report_hits(folder: Path, each: Measured) -> None:
+    if each.entry["cached"]:
+        metric, cached, n = (each.entry[key] for key in ("metric", "cached", "n"))
+        logger.info("%s: %s: %d of %d segments from the cache", folder, metric, cached, n)
+
+
+def _write(folder: Path, digests: Digests, found: dict[str, Measured], system: System) -> None:
+    ids = [example.id for example in system.examples]
+    ordered = {name: found[name] for name in sorted(found, key=_table_order)}
+    counts = count_inputs(system)
+    write_scores(folder, digests, ordered, diagnose(system), segment_lengths(system), counts, ids)
+
+
+def _table_order(name: str) -> tuple[int, str]:
+    names = list(METRICS)
+    return (names.index(name) if name in METRICS else len(names), name)

@@ -1,0 +1,186 @@
+"""Generation with Hugging Face transformers: any device, causal language models."""
+
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+
+from eval.backends import Batch, ModelSource, PromptIds, batch_seed, length_sorted_batches
+from eval.decoding import Decoding
+from eval.faults import EvalError
+from eval.records import Output
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class TransformersBackend:
+    """A causal language model with its tokenizer.
+
+    Args:
+        source: weights, dtype, attention, device.
+
+    Raises:
+        EvalError: the dtype is unknown, or the model is an encoder-decoder.
+        OSError: weights or tokenizer cannot be read.
+    """
+
+    def __init__(self, source: ModelSource) -> None:
+        if source.dtype not in DTYPES:
+            raise EvalError(f"dtype {source.dtype!r} is none of {', '.join(DTYPES)}")
+        self.device = source.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.dtype = "float32" if self.device == "cpu" else source.dtype
+        self.versions: Mapping[str, str] = {
+            "torch": str(torch.__version__),
+            "transformers": transformers.__version__,
+        }
+        remote: dict[str, Any] = {"trust_remote_code": source.trust_remote_code}
+        if not Path(source.path).is_dir():
+            remote["revision"] = source.revision
+        config = transformers.AutoConfig.from_pretrained(source.path, **remote)
+        if config.is_encoder_decoder:
+            raise EvalError(f"{source.path}: an encoder-decoder model; only causal language models work here")
+        self._model = transformers.AutoModelForCausalLM.from_pretrained(
+            source.path,
+            config=config,
+            dtype=DTYPES[self.dtype],
+            attn_implementation=_attention(config, source),
+            use_safetensors=True,
+            **remote,
+        )
+        self._model.to(self.device).eval()
+        self._tokenizer = transformers.AutoTokenizer.from_pretrained(source.path, **remote)
+        self._max_positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+        self._eos_ids = _eos_ids(self._model, self._tokenizer)
+        self._pad_id = _pad_id(self._tokenizer, self._eos_ids)
+        # `generate` fills what a call leaves at None from this object; with an empty one the model's file has
+        # no say.
+        self._model.generation_config = transformers.GenerationConfig()
+
+    def generate(
+        self, prompts: Sequence[PromptIds], settings: Decoding, skip: Collection[int] = ()
+    ) -> Iterator[Batch]:
+        """See :meth:`eval.backends.Backend.generate`.
+
+        Raises:
+            EvalError: a prompt is empty, or with ``max_new_tokens`` longer than the model's positions.
+        """
+        self._check_lengths(prompts, settings)
+        skipped = frozenset(skip)
+        config = self._generation_config(settings)
+        for batch in length_sorted_batches(prompts, settings.batch_size):
+            if not skipped.issuperset(batch):
+                outputs = self._generate_batch([prompts[i] for i in batch], settings, config)
+                yield [(i, found) for i, found in zip(batch, outputs, strict=True) if i not in skipped]
+
+    def _check_lengths(self, prompts: Sequence[PromptIds], settings: Decoding) -> None:
+        for index, prompt in enumerate(prompts):
+            if not prompt:
+                raise EvalError(f"prompt {index} has no tokens")
+            if self._max_positions and len(prompt) + settings.max_new_tokens > self._max_positions:
+                raise EvalError(
+                    f"prompt {index} has {len(prompt)} tokens; with max_new_tokens ="
+                    f" {settings.max_new_tokens} that is more than the {self._max_positions} positions"
+                    " of the model; shorten one of the two"
+                )
+
+    def _generation_config(self, settings: Decoding) -> Any:
+        # All processors that could change a probability are named, also those that are off.
+        return transformers.GenerationConfig(
+            max_new_tokens=settings.max_new_tokens,
+            min_new_tokens=0,
+            do_sample=settings.do_sample,
+            num_beams=settings.num_beams,
+            num_return_sequences=settings.n,
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+            length_penalty=1.0,
+            early_stopping=False,
+            eos_token_id=self._eos_ids,
+            pad_token_id=self._pad_id,
+            use_cache=True,
+            **_sampling(settings),
+        )
+
+    def _generate_batch(
+        self, prompts: Sequence[PromptIds], settings: Decoding, config: Any
+    ) -> list[tuple[Output, ...]]:
+        ids, mask = _left_padded(prompts, self._pad_id)
+        cuda = [torch.device(self.device)] if self.device.startswith("cuda") else []
+        with torch.random.fork_rng(devices=cuda), torch.inference_mode():
+            torch.manual_seed(batch_seed(prompts, settings.seed))
+            found = self._model.generate(
+                input_ids=ids.to(self.device), attention_mask=mask.to(self.device), generation_config=config
+            )
+        completions = found[:, ids.shape[1] :].tolist()
+        outputs = self._outputs(completions)
+        return [tuple(outputs[start : start + settings.n]) for start in range(0, len(outputs), settings.n)]
+
+    def _outputs(self, completions: Sequence[Sequence[int]]) -> list[Output]:
+        ends = [
+            next((k for k, token in enumerate(row) if token in self._eos_ids), None) for row in completions
+        ]
+        kept = [
+            list(row) if end is None else list(row[:end]) for row, end in zip(completions, ends, strict=True)
+        ]
+        texts = self._tokenizer.batch_decode(
+            kept, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return [
+            Output(text, len(row), "length") if end is None else Output(text, end + 1, "stop")
+            for text, row, end in zip(texts, completions, ends, strict=True)
+        ]
+
+
+def _sampling(settings: Decoding) -> dict[str, Any]:
+    neutral = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
+    if settings.do_sample:
+        neutral = {
+            "temperature": float(settings.temperature),
+            "top_p": float(settings.top_p),
+            "top_k": settings.top_k,
+        }
+    return neutral | {"min_p": None, "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0}
+
+
+def _attention(config: Any, source: ModelSource) -> str:
+    # Gemma 2 caps its attention logits; the sdpa kernel of transformers leaves the cap out without a word.
+    if getattr(config.get_text_config(), "attn_logit_softcapping", None) and source.attention != "eager":
+        logger.warning(
+            "%s: attention logits are soft-capped; eager attention instead of %s",
+            source.path,
+            source.attention,
+        )
+        return "eager"
+    return source.attention
+
+
+def _eos_ids(model: Any, tokenizer: Any) -> list[int]:
+    """Every token that ends an answer: the tokenizer's EOS, and the turn ends that the model names."""
+    found: set[int] = set()
+    for holder in (tokenizer, model.generation_config, model.config.get_text_config()):
+        ids = getattr(holder, "eos_token_id", None)
+        found.update(ids if isinstance(ids, (list, tuple)) else [] if ids is None else [ids])
+    if not found:
+        raise EvalError("neither the tokenizer nor the model names an EOS token; no output could ever end")
+    return sorted(found)
+
+
+def _pad_id(tokenizer: Any, eos_ids: Sequence[int]) -> int:
+    return int(eos_ids[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
+
+
+def _left_padded(prompts: Sequence[PromptIds], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Token ids and mask, both ``(batch, longest prompt)``; every prompt ends in the last column."""
+    width = max(len(prompt) for prompt in prompts)
+    ids = torch.full((len(prompts), width), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(prompts), width), dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.tensor(list(prompt), dtype=torch.long)
+        mask[row, width - len(prompt) :] = 1
+    return ids, mask

@@ -1,0 +1,186 @@
+"""Make preference pairs on policy: sample candidates from a model, score them, choose.
+
+    python -m experiments.pairs runs/NAME/pairs/FOLDER
+
+Reads   FOLDER/unit.json, the training prompts and the parent's model that it names
+Writes  FOLDER/candidates/ (all samples; kept batch by batch), pairs.jsonl, pairs.json (counts and provenance), last
+Exit    0 done or already done, 65 nothing to choose from
+"""
+
+import argparse
+import json
+import random
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eval.backends import open_backend
+from eval.cells import read_cell
+from eval.decoding import Decoding
+from eval.metrics import METRICS, Example
+from eval.progress import Shards, generate_rows
+from eval.records import Generation, Row, read_generations, read_rows
+from experiments.atomic import read_json, write_json, write_text
+from experiments.tokenizing import completion_ids, load_saved
+
+BAD_DATA = 65
+_BACKEND = "transformers"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A completion that can be chosen.
+
+    Attributes:
+        score: by the pairs' metric; larger is better, whatever the metric's own direction.
+        origin: ``sample`` or ``reference``.
+    """
+
+    text: str
+    score: float
+    origin: str
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's text."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args(argv).folder.resolve()
+    unit = read_json(folder / "unit.json")
+    if (folder / "pairs.json").is_file():
+        return 0
+    try:
+        make_pairs(folder, unit)
+    except (ValueError, FileNotFoundError) as error:
+        traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 the command's own message
+        return BAD_DATA
+    return 0
+
+
+def make_pairs(folder: Path, unit: dict[str, Any]) -> None:
+    """Samples, scores, chooses and writes."""
+    root, recipe = folder.parents[1], unit["recipe"]
+    rows = read_rows(root / unit["corpus"] / "train.jsonl")[: recipe["limit"]]
+    generations = sample(folder / "candidates", unit, rows, read_cell(root / unit["parent"]))
+    metric = METRICS[recipe["scorer"]]
+    sets, skipped = candidate_sets(rows, generations, recipe, unit["target_lang"])
+    tokenizer = load_saved(root / unit["corpus"] / "tokenizer")
+    pairs = []
+    for row, candidates in zip(rows, sets, strict=True):
+        picked = choose(candidates, recipe, f"{recipe['seed']}:{row.id}")
+        if isinstance(picked, str):
+            skipped[picked] += 1
+        else:
+            pairs.append(_pair(row, *picked, candidates, tokenizer))
+    if not pairs:
+        raise ValueError(f"none of {len(rows)} prompts gave a pair ({dict(skipped)}); lower pairs.min_gap, raise samples or temperature, or train the parent longer")
+    write_text(folder / "pairs.jsonl", "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs))
+    example = Example("0", "a", ("a",))
+    facts = {
+        "schema": 1,
+        "hash": unit["hash"],
+        "scorer": {"metric": metric.name, "signature": metric.signatures([example], unit["target_lang"]).segment},
+        "prompts": len(rows),
+        "pairs": len(pairs),
+        "skipped": dict(skipped),
+        "mean_chosen_score": sum(pair["chosen_score"] for pair in pairs) / len(pairs),
+        "mean_rejected_score": sum(pair["rejected_score"] for pair in pairs) / len(pairs),
+    }
+    write_json(folder / "pairs.json", facts)
+
+
+def sample(folder: Path, unit: dict[str, Any], rows: Sequence[Row], parent: Any) -> list[Generation]:
+    """``samples`` outputs for each prompt, in the rows' order; batches that are on the disk are not drawn again."""
+    recipe = unit["recipe"]
+    settings = Decoding(
+        do_sample=True,
+        temperature=recipe["temperature"],
+        top_p=recipe["top_p"],
+        top_k=recipe["top_k"],
+        max_new_tokens=recipe["max_new_tokens"],
+        batch_size=recipe["batch_size"],
+        n=recipe["samples"],
+        seed=recipe["seed"],
+    )
+    shards = Shards(folder, name="candidates", digest=unit["hash"], backend=_BACKEND, settings=settings, rows=rows)
+    generate_rows(rows, shards, settings, lambda: open_backend(_BACKEND, parent.model_source()))
+    by_id = {generation.id: generation for generation in read_generations(shards.path)}
+    return [by_id[row.id] for row in rows]
+
+
+def candidate_sets(
+    rows: Sequence[Row], generations: Sequence[Generation], recipe: dict[str, Any], target_lang: str | None
+) -> tuple[list[list[Candidate]], Counter[str]]:
+    """Candidates of every prompt, the best first; and what was left out.
+
+    Truncated samples (they do not end), empty ones and repetitions of a text are left out.
+
+    Raises:
+        ValueError: a prompt has no reference to score against.
+    """
+    metric, left_out = METRICS[recipe["scorer"]], Counter({"samples_truncated": 0, "samples_empty": 0})
+    sign = 1.0 if metric.higher_is_better else -1.0
+    flat: list[tuple[int, str, str]] = []
+    for index, (row, generation) in enumerate(zip(rows, generations, strict=True)):
+        texts: dict[str, str] = {}
+        for output in generation.outputs:
+            left_out["samples_truncated"] += output.finish_reason == "length"
+            left_out["samples_empty"] += output.finish_reason != "length" and not output.text.strip()
+            if output.finish_reason != "length" and output.text.strip():
+                texts.setdefault(output.text.strip(), "sample")
+        if not any(row.references):
+            raise ValueError(f"row '{row.id}' of the training prompts has no reference, and {metric.name} scores against one")
+        if recipe["include_reference"] or recipe["choose"] == "reference-worst":
+            texts[next(text for text in row.references if text)] = "reference"
+        flat += [(index, text, origin) for text, origin in texts.items()]
+    examples = [Example(f"{rows[i].id}", text, rows[i].references, rows[i].source) for i, text, _ in flat]
+    scored = metric.score_segments(examples, target_lang) if examples else []
+    sets: list[list[Candidate]] = [[] for _ in rows]
+    for (index, text, origin), segment in zip(flat, scored, strict=True):
+        sets[index].append(Candidate(text, sign * segment.score, origin))
+    return [sorted(found, key=lambda c: -c.score) for found in sets], left_out
+
+
+def choose(candidates: Sequence[Candidate], recipe: dict[str, Any], seed: str) -> tuple[Candidate, Candidate] | str:
+    """(chosen, rejected) out of ranked candidates, or the reason why there is no pair."""
+    if recipe["choose"] == "reference-worst":
+        best = next((c for c in candidates if c.origin == "reference"), None)
+        others = [c for c in candidates if c.origin != "reference"]
+    else:
+        best, others = (candidates[0], list(candidates[1:])) if candidates else (None, [])
+    if best is None or not others:
+        return "prompts_with_one_candidate"
+    worst = random.Random(seed).choice(others) if recipe["choose"] == "best-random" else others[-1]
+    gap = best.score - worst.score
+    if gap <= 0 or gap < recipe["min_gap"]:
+        return "prompts_below_min_gap"
+    if recipe["max_gap"] is not None and gap > recipe["max_gap"]:
+        return "prompts_above_max_gap"
+    return best, worst
+
+
+def _pair(row: Row, chosen: Candidate, rejected: Candidate, ranked: Sequence[Candidate], tokenizer: Any) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "source": row.source,
+        "references": list(row.references),
+        "prompt": row.prompt,
+        "prompt_ids": list(row.prompt_ids),
+        "prompt_hash": row.prompt_hash,
+        "chosen": chosen.text,
+        "rejected": rejected.text,
+        "chosen_ids": completion_ids(tokenizer, row.prompt, chosen.text),
+        "rejected_ids": completion_ids(tokenizer, row.prompt, rejected.text),
+        "chosen_score": chosen.score,
+        "rejected_score": rejected.score,
+        "candidates": [{"text": c.text, "score": c.score, "origin": c.origin} for c in ranked],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""The wording of configuration faults: where, which value, what is allowed, the nearest known name."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One fault of a manifest.
+
+    Attributes:
+        where: keys and list indices from the top of the file.
+        message: the value, what is wrong with it, what to do.
+        line: line in the file, counted from 1, if it is known.
+    """
+
+    where: tuple[str | int, ...]
+    message: str
+    line: int | None = None
+
+    @property
+    def place(self) -> str:
+        """``methods.dpo.grid.beta[1]``."""
+        text = ""
+        for part in self.where:
+            text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+        return text
+
+
+class ManifestError(ValueError):
+    """Every fault of a manifest at once."""
+
+    def __init__(self, path: Path, problems: Sequence[Problem]) -> None:
+        ordered = sorted(problems, key=lambda p: (p.line or 0, p.place))
+        self.problems = tuple(dict.fromkeys(ordered))
+        count = len(self.problems)
+        lines = [f"{path}: {count} fault{'s' if count != 1 else ''}, nothing was started"]
+        for problem in self.problems:
+            at = f"{path}:{problem.line}" if problem.line else str(path)
+            lines.append(f"  {at}: {problem.place or 'the file'}\n      {problem.message}")
+        super().__init__("\n".join(lines))
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """``did you mean 'simpo'? Known: cpo, dpo, simpo.``"""
+    choices = sorted(known)
+    close = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.6)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return f"{hint}Known: {', '.join(choices)}."

@@ -1,0 +1,92 @@
+"""Run what is missing of a study on this machine.
+
+    python -m experiments.run experiments/manifests/demo.yaml
+    python -m experiments.run MANIFEST --only method=dpo,model=tiny --jobs 2 --gpus 0,1
+    python -m experiments.run MANIFEST --smoke
+
+Running the same command again is how to resume, after an interruption, a crash or a change of the manifest. Ctrl-C once stops
+at the next safe point, twice at once. Several runners may work on one folder.
+
+Writes  runs/<name>/ (see docs/files.md)
+Exit    0 everything done, 1 something failed (the rest was done), 2 a fault in the manifest, 130 interrupted
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from experiments.display import TerminalDisplay
+from experiments.graph import Job
+from experiments.loading import EXIT_BAD_MANIFEST, Loaded, load
+from experiments.problems import ManifestError
+from experiments.scheduler import Scheduler, make_slots
+from experiments.selectors import parse_only
+
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's text."""
+    options = _parse(argv)
+    try:
+        loaded = load(options.manifest, options.runs, smoke=options.smoke)
+        jobs = loaded.graph.select(parse_only(options.only))
+    except ValueError as error:  # ManifestError among them
+        print(error, file=sys.stderr)  # noqa: T201 the command's own message
+        return EXIT_BAD_MANIFEST
+    if not jobs:
+        print(f"--only {options.only} matches no cell of {options.manifest}", file=sys.stderr)  # noqa: T201
+        return EXIT_BAD_MANIFEST
+    loaded.write_plan()
+    outcomes = _run(jobs, options)
+    if "interrupted" in outcomes or len(outcomes) < len(jobs):
+        return INTERRUPTED
+    code = 1 if {"failed", "blocked"} & set(outcomes) else 0
+    return max(code, _report(loaded)) if options.report else code
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m experiments.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("--only", default="", metavar="KEY=VALUE,...", help="only the cells that match, and what they need; keys: model, task, method, seed, stage, params.<name>")
+    parser.add_argument("--jobs", type=int, default=None, metavar="N", help="at most N stages at a time (default: as many as the CPUs allow)")
+    parser.add_argument("--gpus", default="", metavar="0,1", help="the GPUs that may be used (default: CUDA_VISIBLE_DEVICES, else none)")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where experiments are kept (default: runs)")
+    parser.add_argument("--smoke", action="store_true", help="two optimizer steps and four segments of every shape of cell, in runs/<name>-smoke")
+    parser.add_argument("--report", action="store_true", help="build the report at the end")
+    return parser.parse_args(argv)
+
+
+def _run(jobs: list[Job], options: argparse.Namespace) -> list[str]:
+    gpus = (options.gpus or os.environ.get("CUDA_VISIBLE_DEVICES", "")).split(",")
+    display = TerminalDisplay(jobs)
+    scheduler = Scheduler(jobs, make_slots(options.jobs, [gpu for gpu in gpus if gpu]), display)
+    asked = 0
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked += 1
+        display.say("stopping at the next safe point; once more to stop at once" if asked == 1 else "stopping at once")
+        scheduler.stop(kill=asked > 1)
+
+    before: dict[int, Any] = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return list(scheduler.run().values())
+    finally:
+        display.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _report(loaded: Loaded) -> int:
+    return subprocess.run([sys.executable, "-m", "reports.build", str(loaded.root)], check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

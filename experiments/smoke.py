@@ -1,0 +1,44 @@
+"""``run --smoke``: two optimizer steps and four segments of every shape of cell, to find faults before a night is lost to them."""
+
+from experiments.schema import Generated, Manifest, Method, Override, Source, Task
+
+STEPS, SEGMENTS, ROWS = 2, 4, 64
+
+
+def smoke_manifest(manifest: Manifest) -> Manifest:
+    """The same study in small, under the name ``<name>-smoke``: one seed, the first point of every method."""
+    return manifest.model_copy(
+        update={
+            "name": f"{manifest.name}-smoke",
+            "seeds": manifest.seeds[:1],
+            "tasks": {name: _task(task) for name, task in manifest.tasks.items()},
+            "methods": {name: _first_point(method) for name, method in manifest.methods.items()},
+            "overrides": [*manifest.overrides, Override.model_validate({"when": {}, "set": {"training.max_steps": STEPS}})],
+        }
+    )
+
+
+def _task(task: Task) -> Task:
+    limits = {"sft": ROWS, "train": ROWS, "dev": SEGMENTS, "test": SEGMENTS}
+    changes: dict[str, object] = {}
+    if task.data is not None:
+        changes["data"] = Generated.model_validate({**task.data.model_dump(), **limits})
+    for split in ("sft", "train", "dev"):
+        source = getattr(task, split)
+        changes[split] = _limited(source, limits[split]) if source else None
+    changes["tests"] = {name: _limited(source, SEGMENTS) for name, source in task.tests.items()}
+    if task.pairs is not None:
+        # an untrained model seldom gives two finished candidates that differ; its reference is a second one
+        changes["pairs"] = task.pairs.model_copy(update={"limit": ROWS, "min_gap": 0.0, "choose": "reference-worst"})
+    return task.model_copy(update=changes)
+
+
+def _limited(source: Source, limit: int) -> Source:
+    return source.model_copy(update={"limit": min(limit, source.limit or limit)})
+
+
+def _first_point(method: Method) -> Method:
+    changes: dict[str, object] = {"grid": {key: values[:1] for key, values in method.grid.items()}}
+    changes["zipped"] = {key: values[:1] for key, values in method.zipped.items()}
+    changes["points"] = [] if method.grid or method.zipped else method.points[:1]
+    return method.model_copy(update=changes)

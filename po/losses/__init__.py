@@ -1,0 +1,1 @@
+"""Losses as pure functions of sequence log-probabilities; one value per pair, never reduced."""

@@ -1,0 +1,243 @@
+"""Puts a report together: its sections in reading order and what stands in each. Knows no output format."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from reports import notices
+from reports.aggregate import column
+from reports.answer import answers, progress
+from reports.columns import Column, Resampling
+from reports.coverage import coverage_records, coverage_table
+from reports.diagnostics import DiagnosticTable, diagnose
+from reports.examples import examples
+from reports.main_table import long_table, main_table, place, records, seed_records, seed_table
+from reports.plots import Figure, curves_figure, metric_figure
+from reports.results import Cell, Experiment, ReportError
+from reports.tables import Table
+from reports.training import training_records, training_table
+from reports.variants import Selection, Variant, find_baseline, select, variants
+
+LIBRARIES = ("numpy", "pandas", "matplotlib")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A heading with what stands under it; an empty section is not printed."""
+
+    title: str
+    intro: str = ""
+    tables: tuple[Table, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    lines: tuple[str, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Nothing but a heading."""
+        return not (self.tables or self.figures or self.lines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything that is printed, in order."""
+
+    title: str
+    answer: tuple[str, ...]
+    progress: str
+    sections: tuple[Section, ...]
+    footer: tuple[str, ...]
+    terminal: tuple[Table, ...]
+    """The main tables in long form."""
+    records: Mapping[str, list[dict[str, Any]]]
+    """CSV file name -> its rows."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Group:
+    """One model and task, computed."""
+
+    model: str
+    task: str
+    rows: tuple[Variant, ...]
+    baseline: Variant | None
+    selection: Selection
+    cells: tuple[Cell, ...]
+    tables: list[list[Column]] = field(default_factory=list)
+    diagnostics: list[DiagnosticTable] = field(default_factory=list)
+
+
+def _tests(cells: Sequence[Cell], last: str | None) -> list[str]:
+    """The test sets of a group; the one that hyperparameters were selected on comes last."""
+    names = dict.fromkeys(name for cell in cells for name in cell.tests)
+    return sorted(names, key=lambda name: name == last)
+
+
+def _metrics(cells: Sequence[Cell], test: str) -> list[str]:
+    """The metrics scored on a test set, in the order that the cells declare."""
+    declared = [name for cell in cells for name in cell.record.get("metrics", [])]
+    scored = {name: None for cell in cells if test in cell.tests for name in cell.tests[test].scores}
+    return [name for name in dict.fromkeys([*declared, *scored]) if name in scored]
+
+
+def _compute(experiment: Experiment, model: str, task: str, baseline: str, resampling: Resampling) -> _Group:
+    cells = experiment.group(model, task)
+    rows = variants(cells)
+    wish = experiment.select or {}
+    group = _Group(
+        model=model,
+        task=task,
+        rows=rows,
+        baseline=find_baseline(rows, baseline),
+        selection=select(rows, wish["metric"], wish["split"]) if wish else Selection(),
+        cells=cells,
+    )
+    for test in _tests(cells, wish.get("split")):
+        made = [column(rows, group.baseline, test, metric, resampling) for metric in _metrics(cells, test)]
+        columns = [each for each in made if each]
+        if columns:
+            group.tables.append(columns)
+            found = diagnose(rows, group.baseline, test, place(columns[0]))
+            group.diagnostics += [found] if found else []
+    return group
+
+
+def _group_warnings(group: _Group, baseline: str) -> list[str]:
+    where = f"{group.model}, {group.task}"
+    lines = []
+    if group.baseline is None:
+        lines.append(f"{where}: there is no method {baseline!r}, so nothing is compared with a baseline.")
+    elif any(row.method == group.baseline.method and row is not group.baseline for row in group.rows):
+        lines.append(f"{where}: {baseline} has several points; {group.baseline.label} is the baseline.")
+    lines += [f"{where}: {note}" for note in group.selection.notes]
+    several = [row.label for row in group.rows if row.label != row.method]
+    if several and not group.selection.labels:
+        lines.append(
+            f"{where}: methods have several points and none was selected on another split; "
+            "the best of many on the test set looks better than it is."
+        )
+    flat = [each for columns in group.tables for each in columns]
+    lines += notices.judges(group.cells, flat) + notices.refusals(flat)
+    for columns in group.tables:
+        lines += notices.single_seeds(columns) + notices.disagreements(columns)
+        lines += notices.mixtures(group.cells, columns[0].test, place(columns[0]))
+    return lines + [line for found in group.diagnostics for line in found.alarmed()]
+
+
+def _examples(groups: Sequence[_Group], metric: str | None) -> tuple[list[Table], list[str]]:
+    tables, problems = [], []
+    for group in groups:
+        for columns in group.tables:
+            chosen = next((each for each in columns if each.metric == metric), columns[0])
+            try:
+                found = examples(chosen)
+            except ReportError as fault:
+                problems.append(str(fault))
+                continue
+            tables += [found] if found else []
+    return tables, problems
+
+
+def _footer(experiment: Experiment, groups: Sequence[_Group], resampling: Resampling) -> tuple[str, ...]:
+    libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    signatures = {
+        f"{each.metric}: {each.signature}" for group in groups for columns in group.tables for each in columns
+    }
+    manifest = experiment.manifest_sha256
+    trials = resampling.trials
+    return (
+        "The tests say how sure a difference is on this test set and for these trained models. They say "
+        "nothing about another domain, another language or another training seed; the verdicts ask for two "
+        "seeds that agree, which is little. A difference that is not shown may still exist.",
+        f"p: paired approximate randomization over segments, {trials} assignments (all of them up to 16 "
+        f"segments), seed {resampling.seed}, statistics averaged over seeds; adjusted by Holm over one "
+        f"column. Brackets after a difference: 95 % paired bootstrap over segments, {trials} resamples. "
+        "Brackets after 'seeds': 95 % bootstrap of the interquartile mean over runs.",
+        "Verdicts: 'better' or 'worse' if Holm's p is below 0.05 and at least two seeds all point the same "
+        "way; 'one seed' if that p rests on a single seed; otherwise 'no difference shown'.",
+        *sorted(signatures),
+        f"Manifest {manifest[:12] if manifest else 'not recorded'}; report made with Python "
+        f"{platform.python_version()}, {libraries}.",
+    )
+
+
+def _warnings(
+    groups: Sequence[_Group], experiment: Experiment, baseline: str, problems: Sequence[str]
+) -> tuple[str, ...]:
+    lines = [line for group in groups for line in _group_warnings(group, baseline)]
+    return tuple(dict.fromkeys([*lines, *notices.overlaps(experiment), *experiment.problems, *problems]))
+
+
+def _sections(
+    groups: Sequence[_Group], experiment: Experiment, metric: str | None, baseline: str
+) -> list[Section]:
+    """All sections in reading order; some may be empty."""
+    tables = [(group, columns) for group in groups for columns in group.tables]
+    shown, example_problems = _examples(groups, metric)
+    training = [training_table(group.rows, f"{group.model}, {group.task}") for group in groups]
+    curves = [curves_figure(group.rows, group.model, group.task) for group in groups]
+    warnings = _warnings(groups, experiment, baseline, example_problems)
+    return [
+        Section(
+            title="Results",
+            intro="Mean over seeds; below it the spread over seeds, the difference from the baseline with "
+            "its interval over segments, Holm's p with the raw p, and the verdict.",
+            tables=tuple(main_table(columns, group.selection.labels) for group, columns in tables),
+        ),
+        Section(title="Every seed", tables=tuple(seed_table(columns) for _, columns in tables)),
+        Section(
+            title="Diagnostics",
+            intro="What preference optimization tends to break while a metric rises.",
+            tables=tuple(found.table() for group in groups for found in group.diagnostics),
+        ),
+        Section(
+            title="Training",
+            tables=tuple(table for table in training if table),
+        ),
+        Section(
+            title="Figures",
+            figures=(
+                *(metric_figure(columns) for _, columns in tables),
+                *(figure for figure in curves if figure),
+            ),
+        ),
+        Section(title="Example outputs", tables=tuple(shown)),
+        Section(title="Coverage", tables=(coverage_table(experiment),)),
+        Section(title="Warnings", lines=warnings),
+    ]
+
+
+def compose(experiment: Experiment, baseline: str, resampling: Resampling) -> Report:
+    """Compute everything and put it in reading order.
+
+    Args:
+        experiment: the run folder, read.
+        baseline: method (or label of a grid point) that the others are compared with.
+        resampling: number of random assignments and their seed.
+    """
+    metric = (experiment.select or {}).get("metric")
+    groups = [_compute(experiment, model, task, baseline, resampling) for model, task in experiment.groups()]
+    tables = [columns for group in groups for columns in group.tables]
+    pairs = [(group, each) for group in groups for columns in group.tables for each in columns]
+    sections = [part for part in _sections(groups, experiment, metric, baseline) if not part.empty]
+    return Report(
+        title=experiment.name,
+        answer=answers(tables, metric, baseline)
+        or ("No cell is scored yet, so there is nothing to compare.",),
+        progress=progress(experiment, sum(len(part.lines) for part in sections)),
+        sections=tuple(sections),
+        footer=_footer(experiment, groups, resampling),
+        terminal=tuple(long_table(columns) for columns in tables),
+        records={
+            "results.csv": [
+                record for group, each in pairs for record in records(each, group.selection.labels)
+            ],
+            "seeds.csv": [record for _, each in pairs for record in seed_records(each)],
+            "diagnostics.csv": [
+                line for group in groups for found in group.diagnostics for line in found.records()
+            ],
+            "training.csv": [record for group in groups for record in training_records(group.rows)],
+            "coverage.csv": coverage_records(experiment),
+        },
+    )

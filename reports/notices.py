@@ -1,0 +1,113 @@
+"""Warnings: what a reader must know before believing a number of this report."""
+
+from collections.abc import Mapping, Sequence
+
+from reports.aggregate import ALPHA
+from reports.columns import Column
+from reports.main_table import place
+from reports.results import Cell, Experiment
+
+
+def judges(cells: Sequence[Cell], columns: Sequence[Column]) -> list[str]:
+    """Metrics that also built the training pairs: methods were trained towards them."""
+    used = {str(cell.record["pairs_scorer"]) for cell in cells if cell.record.get("pairs_scorer")}
+    measured = {column.metric for column in columns}
+    return [
+        f"{metric} built the training pairs, so a gain in {metric} is partly what was trained for; "
+        "believe the other metrics first."
+        for metric in sorted(used & measured)
+    ]
+
+
+def overlaps(experiment: Experiment) -> list[str]:
+    """Test rows that the training data has too."""
+    return [
+        f"{where}: {count} test rows also occur in the {split} data."
+        for where, splits in experiment.overlaps.items()
+        for split, count in splits.items()
+        if isinstance(count, int) and count > 0
+    ]
+
+
+def _cells(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{len(names)} cells, as {names[0]}"
+
+
+def _differing(records: Mapping[str, Mapping[str, object]]) -> list[str]:
+    """Lines for each key that is not the same in all records: each value with who has it."""
+    lines = []
+    for key in dict.fromkeys(key for record in records.values() for key in record):
+        owners: dict[str, list[str]] = {}
+        for owner, record in records.items():
+            owners.setdefault(str(record.get(key, "not recorded")), []).append(owner)
+        if len(owners) > 1:
+            parts = (f"{value} ({_cells(names)})" for value, names in owners.items())
+            lines.append(f"{key}: {'; '.join(parts)}")
+    return lines
+
+
+def mixtures(cells: Sequence[Cell], test: str, where: str) -> list[str]:
+    """Outputs of one table that were made with different versions, backends, number formats or settings."""
+    records: dict[str, Mapping[str, object]] = {}
+    for cell in cells:
+        if test in cell.tests:
+            made = cell.tests[test].generation
+            plain = {key: made.get(key) for key in ("backend", "device", "dtype")}
+            settings = {f"decoding {key}": value for key, value in (made.get("settings") or {}).items()}
+            records[cell.name] = plain | settings | (made.get("versions") or {})
+    return [f"{where}: generated under different conditions; {line}." for line in _differing(records)]
+
+
+def single_seeds(columns: Sequence[Column]) -> list[str]:
+    """Rows with one run, and baselines with one run that stand against methods with more."""
+    lines = []
+    single = [row.variant.label for row in columns[0].rows if len(row.values) == 1 and not row.is_baseline]
+    if single:
+        lines.append(
+            f"{place(columns[0])}: one seed only for {', '.join(single)}; "
+            "another training run may turn the difference around."
+        )
+    base = next((row for row in columns[0].rows if row.is_baseline), None)
+    if base and len(base.values) == 1:
+        lines.append(
+            f"{place(columns[0])}: the baseline {base.variant.label} has one seed; "
+            "all differences share its luck."
+        )
+    return lines
+
+
+def _gains(columns: Sequence[Column], index: int) -> list[tuple[str, float, float]]:
+    """(metric, gain, Holm p) of one row, gains positive where better."""
+    found = []
+    for column in columns:
+        comparison = column.rows[index].comparison
+        if comparison:
+            sign = 1 if column.higher_is_better else -1
+            found.append((column.metric, sign * comparison.difference, comparison.p_holm))
+    return found
+
+
+def disagreements(columns: Sequence[Column]) -> list[str]:
+    """Methods that one metric calls better, with significance, and another worse."""
+    lines = []
+    for index, row in enumerate(columns[0].rows):
+        gains = _gains(columns, index)
+        sure_up = [name for name, gain, p in gains if gain > 0 and p < ALPHA]
+        sure_down = [name for name, gain, p in gains if gain < 0 and p < ALPHA]
+        up = [name for name, gain, _ in gains if gain > 0]
+        down = [name for name, gain, _ in gains if gain < 0]
+        if (sure_up and down) or (sure_down and up):
+            lines.append(
+                f"{place(columns[0])}: the metrics disagree about {row.variant.label}: "
+                f"better in {', '.join(up)}, worse in {', '.join(down)}."
+            )
+    return lines
+
+
+def refusals(columns: Sequence[Column]) -> list[str]:
+    """Scores that were left out of a column because they do not measure the same."""
+    return [
+        f"{place(column)}, {column.metric}: not comparable and left out: {line}."
+        for column in columns
+        for line in column.refused
+    ]

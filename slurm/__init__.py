@@ -1,0 +1,1 @@
+"""Everything that knows SLURM; nothing below imports it."""

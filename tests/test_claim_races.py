@@ -1,0 +1,124 @@
+import os
+import random
+import signal
+import sys
+import time
+from collections import defaultdict
+
+import pytest
+from processes import TIMEOUT_S, fork, until, wait
+
+from experiments.claim import claim_state
+from experiments.stage_command import StageCommand, write_command
+from experiments.stage_process import run_stage
+from experiments.stage_status import effective_state, read_status
+
+N_STAGES = 20
+RACING_STAGE = """
+import os, pathlib, time
+
+def main(argv):
+    folder, runs = pathlib.Path(argv[0]), os.open(argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(runs, f"{folder.name} {os.getpid()} {time.monotonic_ns()}\\n".encode())
+    os.close(runs)
+    time.sleep(float(argv[2]))
+    (folder / "result").write_text(str(os.getpid()))
+    return 0
+"""
+
+
+@pytest.fixture
+def make_cells(tmp_path, monkeypatch):
+    (tmp_path / "racing_stage.py").write_text(RACING_STAGE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def make(seconds):
+        folders = [tmp_path / f"cell-{index}" for index in range(N_STAGES)]
+        for folder in folders:
+            folder.mkdir()
+            command = StageCommand(
+                module="racing_stage",
+                argv=(str(folder), str(tmp_path / "runs.txt"), str(seconds)),
+                stage_hash="abc",
+                artefacts=("result",),
+                max_attempts=10_000,
+            )
+            write_command(folder, "train", command)
+        return folders
+
+    return make
+
+
+def race(folders, seed):
+    """Goes over the cells in an order of its own until all are done."""
+    sys.stderr = open(folders[0].parent / f"racer-{seed}.txt", "w")
+    order, end = random.Random(seed), time.monotonic() + TIMEOUT_S
+    left = list(folders)
+    until((folders[0].parent / "go").exists, TIMEOUT_S)
+    while left:
+        assert time.monotonic() < end
+        order.shuffle(left)
+        assert {run_stage(folder, "train") for folder in left} <= {0, 75}
+        left = [folder for folder in left if effective_state(folder, "train", "abc") != "done"]
+        time.sleep(0.002)
+    return 0
+
+
+def runs_by_cell(folders):
+    runs = defaultdict(list)
+    for line in (folders[0].parent / "runs.txt").read_text().splitlines():
+        cell, pid, start_ns = line.split()
+        runs[cell].append((int(start_ns), int(pid)))
+    return {folder: sorted(runs[folder.name]) for folder in folders}
+
+
+@pytest.mark.parametrize("n_racers", [2, 8, 50])
+def test_racing_processes_do_every_stage_exactly_once(tmp_path, make_cells, n_racers):
+    cells = make_cells(seconds=0.004)
+    racers = [fork(lambda seed=seed: race(cells, seed)) for seed in range(n_racers)]
+    (tmp_path / "go").touch()
+    assert [wait(pid) for pid in racers] == [0] * n_racers
+    for folder, runs in runs_by_cell(cells).items():
+        assert len(runs) == 1
+        assert read_status(folder, "train").pid == runs[0][1]
+        assert sorted(os.listdir(folder)) == ["result", "stage.train.json", "status.train.json"]
+
+
+def kill_and_replace(cells, racers, n_kills):
+    """Kills racers, more than half of them owners of a claim; returns when each was killed."""
+    order, killed_ns, seed, end = random.Random(1), {}, len(racers), time.monotonic() + TIMEOUT_S
+    while len(killed_ns) < n_kills:
+        assert time.monotonic() < end
+        time.sleep(0.003)
+        states = [claim_state(folder, "train") for folder in cells]
+        owners = {state.owner.pid for state in states if state.kind == "held"} & racers
+        pool = sorted(owners if owners and (len(killed_ns) < 10 or order.random() < 0.5) else racers)
+        victim = order.choice(pool)
+        killed_ns[victim] = time.monotonic_ns()
+        os.kill(victim, signal.SIGKILL)
+        os.waitpid(victim, 0)
+        racers.remove(victim)
+        seed += 1
+        racers.add(fork(lambda seed=seed: race(cells, seed)))
+    return killed_ns
+
+
+@pytest.mark.parametrize(("n_racers", "seconds"), [(8, 0.3), (50, 1.0)])
+def test_racers_killed_and_started_again_lose_no_stage_and_complete_none_twice(
+    tmp_path, make_cells, n_racers, seconds
+):
+    cells = make_cells(seconds)
+    racers = {fork(lambda seed=seed: race(cells, seed)) for seed in range(n_racers)}
+    (tmp_path / "go").touch()
+    killed_ns = kill_and_replace(cells, racers, n_kills=50)
+    assert {wait(pid) for pid in racers} == {0}
+    n_runs = 0
+    for folder, runs in runs_by_cell(cells).items():
+        for (_, pid), (next_start_ns, _) in zip(runs, runs[1:], strict=False):
+            assert pid in killed_ns, f"{folder.name} was run again although pid {pid} had completed it"
+            assert next_start_ns > killed_ns[pid], f"{folder.name} was run by two processes at a time"
+        status = read_status(folder, "train")
+        assert (status.state, status.pid) == ("done", runs[-1][1])
+        assert claim_state(folder, "train").kind != "held"
+        n_runs += len(runs)
+    assert n_runs > N_STAGES, "no owner was killed, so nothing was tested"
