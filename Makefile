@@ -48,7 +48,7 @@ demo: $(VENV)/.ready
 	@$(PY) -m experiments.run $(DEMO) --report
 
 test: $(VENV)/.ready
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(TEST_JOBS)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(TEST_JOBS) --dist loadfile
 
 lint: $(VENV)/.ready
 	@$(PY) -m ruff check .

@@ -134,10 +134,10 @@ def generate_rows(
         settings: decoding settings.
         backend: opens the model; called only if something is missing.
     """
-    from tqdm import tqdm
-
     done = {index for index, row in enumerate(rows) if row.id in shards.done}
     if len(done) < len(rows):
+        from tqdm import tqdm
+
         model = backend()
         shards.start(model)
         try:

@@ -138,14 +138,16 @@ class TransformersBackend:
 
 
 def _sampling(settings: Decoding) -> dict[str, Any]:
-    neutral = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
-    if settings.do_sample:
-        neutral = {
-            "temperature": float(settings.temperature),
-            "top_p": float(settings.top_p),
-            "top_k": settings.top_k,
-        }
-    return neutral | {"min_p": None, "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0}
+    if not settings.do_sample:
+        return {}  # without sampling nothing reads them, and transformers warns of each that is set
+    return {
+        "temperature": float(settings.temperature),
+        "top_p": float(settings.top_p),
+        "top_k": settings.top_k,
+        "typical_p": 1.0,
+        "epsilon_cutoff": 0.0,
+        "eta_cutoff": 0.0,
+    }
 
 
 def _attention(config: Any, source: ModelSource) -> str:

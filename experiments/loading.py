@@ -49,6 +49,7 @@ class Loaded:
                 {
                     "name": cell.name,
                     "folder": str(unit.folder.relative_to(self.root)),
+                    "parent": unit.document["parent"],
                     "model": cell.model,
                     "task": cell.task,
                     "method": cell.method,

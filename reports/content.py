@@ -119,6 +119,7 @@ def _group_warnings(group: _Group, baseline: str) -> list[str]:
         )
     flat = [each for columns in group.tables for each in columns]
     lines += notices.judges(group.cells, flat) + notices.refusals(flat)
+    lines += notices.training_mixtures(group.cells, where)
     for columns in group.tables:
         lines += notices.single_seeds(columns) + notices.disagreements(columns)
         lines += notices.mixtures(group.cells, columns[0].test, place(columns[0]))

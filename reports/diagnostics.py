@@ -77,7 +77,7 @@ def _findings(
     findings = {}
     for name, found in _by_name(measured).items():
         value = float(np.mean([each.value for each in found]))
-        alarmed = any(each.alarmed for each in found)
+        alarmed = any(bool(each.alarmed) for each in found)
         rule = RELATIVE_ALARMS.get(name)
         if rule and name in base and not is_baseline:
             alarmed = alarmed or rule.raised(value, base[name])
@@ -158,17 +158,18 @@ def diagnose(
     }
     if not findings:
         return None
-    alarms = {
-        each.name: each.alarm
-        for per_row in measured.values()
-        for one in per_row
-        for each in one.diagnostics
-        if each.alarm
-    }
-    alarms |= {name: rule.text for name, rule in RELATIVE_ALARMS.items() if name in _names(findings)}
+    alarms = _alarms([one for per_row in measured.values() for one in per_row], baseline is not None)
     alarms[gain_name] = f"> {LENGTH_GAIN_LIMIT:.0%}"
     return DiagnosticTable(place=place, findings=findings, alarms=alarms)
 
 
-def _names(findings: Mapping[str, Mapping[str, Finding]]) -> set[str]:
-    return {name for found in findings.values() for name in found}
+def _alarms(measured: Sequence[Measurement], relative: bool) -> dict[str, str]:
+    """What raises each alarm: the scorer's rule where it could decide, and the one against the baseline."""
+    alarms: dict[str, str] = {}
+    for name, found in _by_name(measured).items():
+        rules = [each.alarm for each in found if each.alarm and each.alarmed is not None][:1]
+        if relative and name in RELATIVE_ALARMS:
+            rules.append(RELATIVE_ALARMS[name].text)
+        if rules:
+            alarms[name] = "; ".join(rules)
+    return alarms

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from reports.columns import Column, Comparison, Row
-from reports.tables import Entry, Table, decimals, missing, number, p_value
+from reports.tables import DASH, Entry, Table, decimals, missing, number, p_value
 
 TONES = {"better": "good", "worse": "bad", "one seed": "unsure", "no difference shown": ""}
 
@@ -96,14 +96,16 @@ def long_table(columns: Sequence[Column]) -> Table:
                 Entry(text=row.variant.label),
                 Entry(text=str(len(row.values))),
             )
-            value = missing(row.missing) if row.mean is None else Entry(text=number(row.mean, digits))
+            value = Entry(text=DASH if row.mean is None else number(row.mean, digits))
             words = ("", "", "", "baseline" if row.is_baseline else "")
+            if row.mean is None:
+                words = ("", "", "", "; ".join(row.missing))
             if row.comparison:
                 gain = number(row.comparison.difference, digits, signed=True)
                 chances = p_value(row.comparison.p_holm), p_value(row.comparison.p)
                 words = (gain, *chances, row.comparison.verdict)
             rows.append((*label, value, *(Entry(text=word) for word in words)))
-    header = ("metric", "method", "seeds", "mean", "difference", "p (Holm)", "p (raw)", "verdict")
+    header = ("metric", "method", "seeds", "mean", "difference", "p (Holm)", "p (raw)", "verdict or reason")
     return Table(caption=place(columns[0]), header=header, rows=tuple(rows), text_columns=2)
 
 

@@ -90,7 +90,7 @@ def _diagnostics(scores: Mapping[str, Any]) -> tuple[Diagnostic, ...]:
             name=entry["name"],
             value=float(entry["value"]),
             alarm=entry.get("alarm"),
-            alarmed=bool(entry.get("alarmed")),
+            alarmed=entry.get("alarmed"),
         )
         for entry in scores.get("diagnostics", [])
         if entry.get("value") is not None

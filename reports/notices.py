@@ -58,6 +58,16 @@ def mixtures(cells: Sequence[Cell], test: str, where: str) -> list[str]:
     return [f"{where}: generated under different conditions; {line}." for line in _differing(records)]
 
 
+def training_mixtures(cells: Sequence[Cell], where: str) -> list[str]:
+    """Models of one table that were trained with different versions or on different devices."""
+    records = {
+        cell.name: {"device": cell.training.get("device")} | cell.training["versions"]
+        for cell in cells
+        if cell.training.get("versions")
+    }
+    return [f"{where}: trained under different conditions; {line}." for line in _differing(records)]
+
+
 def single_seeds(columns: Sequence[Column]) -> list[str]:
     """Rows with one run, and baselines with one run that stand against methods with more."""
     lines = []

@@ -54,11 +54,9 @@ def _stage_state(folder: Path, record: Mapping[str, Any], measured: bool) -> tup
     A cell that was scored by hand has no status files; its scores say that it is done.
     """
     for stage in STAGES:
-        if stage == "train" and not record.get("train"):
-            continue
         path = folder / f"status.{stage}.json"
         if not path.is_file():
-            if measured:
+            if measured or (stage == "train" and not record.get("train")):
                 continue
             return "missing", f"{stage} has not started"
         status = read_json(path)

@@ -43,7 +43,8 @@ class Diagnostic:
     name: str
     value: float
     alarm: str | None
-    alarmed: bool
+    alarmed: bool | None
+    """None where the scorer could not decide, as without a baseline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,8 @@
 
 All functions take per-segment sufficient statistics: of the baseline ``(n, k)`` or ``(m, n, k)``, of the
 systems ``(m, n, k)``, for m comparisons, n segments in the same order and k statistics; and a ``formula``
-from summed statistics ``(..., k)`` to corpus scores ``(...)``. All comparisons of one call see the same random
-swaps (or resamples), so the p of one system does not depend on which others stand in the table.
+from summed statistics ``(..., k)`` to corpus scores ``(...)``. All comparisons of one call see the same
+random swaps (or resamples), so the p of one system does not depend on which others stand in the table.
 
 They speak of one test set and one set of trained models; they say nothing about another training seed.
 """

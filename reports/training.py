@@ -78,7 +78,7 @@ def _cell_values(cell: Cell) -> dict[str, float]:
 
 def final_values(row: Variant) -> dict[str, float]:
     """Mean over the seeds that have it of each final value."""
-    per_cell = [_cell_values(cell) for cell in row.cells]
+    per_cell = [_cell_values(cell) for cell in row.cells if cell.record.get("train")]
     names = dict.fromkeys(name for values in per_cell for name in values)
     return {name: float(np.mean([values[name] for values in per_cell if name in values])) for name in names}
 
@@ -106,7 +106,7 @@ def training_records(rows: Sequence[Variant]) -> Iterator[dict[str, Any]]:
     """One record a run, for the CSV."""
     for row in rows:
         for cell in row.cells:
-            values = _cell_values(cell)
+            values = _cell_values(cell) if cell.record.get("train") else {}
             if values:
                 yield {
                     "model": cell.model,

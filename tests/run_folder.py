@@ -231,7 +231,7 @@ class RunFolder:
                     "logps/chosen": -20 - row["step"] / 10,
                 }
         _lines(folder / "train_log.jsonl", [*log, {"step": 40, "train_runtime": 12.5, "train_loss": 0.6}])
-        write_json(folder / "train.json", tokens=12345)
+        write_json(folder / "train.json", tokens=12345, device="cpu", versions=versions or VERSIONS)
         self.status(folder, train="done", generate="done", score="done")
         return folder
 

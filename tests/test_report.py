@@ -61,8 +61,8 @@ def grid(tmp_path_factory):
 def test_the_first_sentence_follows_from_the_table(grid):
     found = result(grid, "dpo", "bleu")
     said = re.search(r"<p class=\"answer\">(.*?)</p>", page(grid))[1]
-    expected = f"On test (tiny, numbers), dpo raises bleu by {found['difference']:.2f} (Holm p = {found['p_holm']:.4f}, both seeds) over sft"
-    assert said.startswith(expected)
+    evidence = f"by {found['difference']:.2f} (Holm p = {found['p_holm']:.4f}, both seeds) over sft"
+    assert said.startswith(f"On test (tiny, numbers), dpo raises bleu {evidence}")
     assert "1 of 4 methods is worse" in said
     assert "1 of 4 methods differs, but with one seed" in said
 
@@ -100,10 +100,8 @@ def test_unfinished_cells_are_dashes_with_their_reason(grid):
     assert {name: tuple(states.loc[name, ["state", "reason"]]) for name in expected} == expected
     assert states.loc["tiny.numbers.dpo.s1", "state"] == "done"
     row = next(line for line in document(grid).split("\n") if line.startswith("| kto |"))
-    assert (
-        row
-        == "| kto | 0 of 1 | –<br>failed: train: torch.OutOfMemoryError | –<br>failed: train: torch.OutOfMemoryError |"
-    )
+    dash = "–<br>failed: train: torch.OutOfMemoryError"
+    assert row == f"| kto | 0 of 1 | {dash} | {dash} |"
     assert pd.isna(result(grid, "kto")["mean"])
 
 
@@ -112,6 +110,7 @@ def test_warnings_name_judge_overlap_versions_single_seeds_and_alarms(grid):
     assert "chrf built the training pairs" in text
     assert "3 test rows also occur in the train data" in text
     assert "torch: 2.13.0 (7 cells, as tiny.numbers.sft.s1); 2.12.0 (tiny.numbers.ipo.s1)" in text
+    assert "tiny, numbers: trained under different conditions; torch: 2.13.0 (7 cells" in text
     assert "one seed only for copy, ipo" in text
     assert "simpo on test (tiny, numbers): alarm for empty_rate, seq_rep_4" in text
 

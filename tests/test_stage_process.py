@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from toy_stage import n_calls, plan, state
+from toy_stage import ENVIRONMENT, n_calls, plan, state
 
 from experiments.claim import Claim, ClaimHeldError, claim_state
 from experiments.stage_process import run_stage
@@ -48,6 +48,7 @@ def test_a_done_stage_is_a_quick_no_op_without_torch(tmp_path):
     )
     shown = subprocess.run(
         [sys.executable, "-c", check, str(tmp_path), "train"],
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,

@@ -116,7 +116,7 @@ def numbers(text: str) -> set[str]:
 def unsupported_entities(summary: str, document: str) -> float | None:
     """Share of the capitalized words and numbers of a summary that a document does not hold.
 
-    ``None`` if the summary has neither. The first word of a sentence is passed over: its capital says nothing.
+    ``None`` if the summary has neither. First words of sentences are left out: their capital means nothing.
     """
     known = {word.casefold() for word in _WORD.findall(document)}
     found = [word for word in _capitalized(summary) if word.casefold() not in known]
