@@ -18,7 +18,9 @@ class TerminalDisplay:
     def __init__(self, jobs: Sequence[Job]) -> None:
         bar_format = "{n_fmt}/{total_fmt} stages |{bar:20}| {elapsed} {postfix}"
         # into a file or a pipe go the lines alone
-        self._bar = tqdm(total=len(jobs), dynamic_ncols=True, bar_format=bar_format, disable=not sys.stderr.isatty())
+        self._bar = tqdm(
+            total=len(jobs), dynamic_ncols=True, bar_format=bar_format, disable=not sys.stderr.isatty()
+        )
         self._total = len(jobs)
         self._already = 0
         self._shown = 0.0
@@ -45,7 +47,9 @@ class TerminalDisplay:
         error = (status.error if status else None) or {}
         for line in error.get("traceback_tail", [])[-_TAIL_LINES:]:
             self.say(f"             | {line}")
-        self.say(f"             log: {job.folder / 'logs' / f'{job.stage}.log'}")
+        log = job.folder / "logs" / f"{job.stage}.log"
+        if log.is_file():
+            self.say(f"             log: {log}")
 
     def tick(self, running: Sequence[Job]) -> None:
         """Shows what runs now, at most four times a second."""

@@ -1,4 +1,4 @@
-"""The work of a study as jobs in order: one job is one stage of one folder, and may start when the jobs it needs are done."""
+"""The work of a study as jobs: each is one stage of one folder, and starts when those it needs are done."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,9 @@ from typing import Any
 
 from experiments.atomic import write_json
 from experiments.grid import Cell, Grid
+from experiments.problems import Problem
 from experiments.schema import Manifest
-from experiments.selectors import matches
+from experiments.selectors import check_names, matches
 from experiments.stage_command import StageCommand, write_command
 from experiments.units import Study, Unit
 
@@ -18,11 +19,11 @@ class Job:
     """A stage of a folder.
 
     Attributes:
-        label: what progress displays call it.
-        module: the module whose ``main(argv)`` does the work; it is named, not imported, so planning stays light.
+        stage_hash: content hash of what the stage makes.
+        module: its ``main(argv)`` does the work; it is named, not imported, so that planning stays light.
         artefacts: files below the folder that must be there afterwards.
         needs: the jobs that come first.
-        cells: names of the cells that need this job.
+        label: what progress displays call it.
     """
 
     unit: Unit
@@ -50,35 +51,70 @@ class Job:
         """Writes the folder's document and the stage's command, which the stage's process reads."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.unit.document_path, dict(self.unit.document))
-        command = StageCommand(module=self.module, argv=self.argv, stage_hash=self.stage_hash, artefacts=self.artefacts)
+        command = StageCommand(
+            module=self.module, argv=self.argv, stage_hash=self.stage_hash, artefacts=self.artefacts
+        )
         write_command(self.folder, self.stage, command)
 
 
 class Graph:
-    """All jobs of a grid, each once, needed jobs first."""
+    """All jobs of a grid, each once, needed jobs first.
+
+    Attributes:
+        problems: batches that do not divide over the GPUs that they are given.
+        warnings: rules of ``resources`` that match no stage.
+    """
 
     def __init__(self, manifest: Manifest, grid: Grid, study: Study) -> None:
         self.manifest, self.grid, self.study = manifest, grid, study
+        self.problems: list[Problem] = []
         self.jobs: dict[tuple[str, str], Job] = {}
+        self._used_rules: set[int] = set()
         self.of_cell: dict[str, tuple[Job, ...]] = {cell.name: self._cell_jobs(cell) for cell in grid.cells}
+        unused = set(range(len(manifest.resources.rules))) - self._used_rules
+        self.warnings = tuple(f"resources.rules[{number}] matches no stage" for number in sorted(unused))
 
     def select(self, only: Mapping[str, Any] | None) -> list[Job]:
-        """The jobs of the matching cells and everything those need, in order."""
+        """The jobs of the matching cells (of them, the named stages) and everything those need, in order.
+
+        Args:
+            only: what ``selectors.parse_only`` made.
+
+        Raises:
+            ValueError: a value that no cell has, or values that no cell has together.
+        """
         if not only:
             return list(self.jobs.values())
-        stages = only.get("stage")
+        facts = {cell.name: cell.facts for cell in self.grid.cells}
+        check_names(only, list(facts.values()))
         when = {key: value for key, value in only.items() if key != "stage"}
-        wanted = [job for cell in self.grid.cells if matches(when, cell.facts) for job in self.of_cell[cell.name]]
-        if stages is not None:
-            wanted = [job for job in wanted if matches({"stage": stages}, {"stage": job.stage})]
+        cells = [name for name, found in facts.items() if matches(when, found)]
+        wanted = self._with_needed(job for name in cells for job in self.of_cell[name])
+        if "stage" in only:
+            wanted = self._with_needed(job for job in wanted if job.stage in only["stage"])
+        if not wanted:
+            given = ", ".join(f"{key}={value}" for key, values in only.items() for value in values)
+            raise ValueError(f"--only: no cell has all of {given}")
+        return wanted
+
+    def _with_needed(self, jobs: Iterable[Job]) -> list[Job]:
         keep: set[tuple[str, str]] = set()
-        for job in wanted:
+        for job in jobs:
             _add_needed(job, keep)
         return [job for key, job in self.jobs.items() if key in keep]
 
-    # -- one kind of job each -----------------------------------------------------------------------------------------
+    # -- one kind of job each
 
-    def _job(self, unit: Unit, stage: str, module: str, artefacts: Sequence[str], needs: Iterable[Job], facts: Mapping[str, Any], digest: str = "") -> Job:
+    def _job(
+        self,
+        unit: Unit,
+        stage: str,
+        module: str,
+        artefacts: Sequence[str],
+        needs: Iterable[Job],
+        facts: Mapping[str, Any],
+        digest: str = "",
+    ) -> Job:
         key = (str(unit.folder), stage)
         if key not in self.jobs:
             limits = self._limits({**facts, "stage": stage})
@@ -87,49 +123,99 @@ class Graph:
             if limits["gpus"] > 1 and stage == "train":
                 argv, module = ("--processes", str(limits["gpus"]), module, *argv), "experiments.launch"
             self.jobs[key] = Job(
-                unit, stage, digest or unit.digest, module, argv, tuple(artefacts), tuple(needs), label, limits["cpus"], limits["gpus"]
+                unit,
+                stage,
+                digest or unit.digest,
+                module,
+                argv,
+                tuple(artefacts),
+                tuple(needs),
+                label,
+                limits["cpus"],
+                limits["gpus"],
             )
         return self.jobs[key]
 
     def _limits(self, facts: Mapping[str, Any]) -> dict[str, int]:
-        limits = self.manifest.resources.default.model_dump()
-        for rule in self.manifest.resources.rules:
+        limits: dict[str, int] = self.manifest.resources.default.model_dump()
+        for number, rule in enumerate(self.manifest.resources.rules):
             if matches(rule.when, facts):
+                self._used_rules.add(number)
                 limits |= rule.values
         return limits
 
     def _corpus(self, model: str, task: str) -> Job:
         artefacts = ("prepare.json", "sft.jsonl", "train.jsonl")
-        return self._job(self.study.corpus(model, task), "prepare", "experiments.prepare", artefacts, (), {"model": model, "task": task})
+        return self._job(
+            self.study.corpus(model, task),
+            "prepare",
+            "experiments.prepare",
+            artefacts,
+            (),
+            {"model": model, "task": task},
+        )
 
     def _test(self, model: str, task: str, name: str) -> Job:
         unit = self.study.test(model, task, name)
         facts = {"model": model, "task": task}
-        return self._job(unit, "prepare", "experiments.prepare", ("prepare.json", "rows.jsonl"), (self._corpus(model, task),), facts)
+        return self._job(
+            unit,
+            "prepare",
+            "experiments.prepare",
+            ("prepare.json", "rows.jsonl"),
+            (self._corpus(model, task),),
+            facts,
+        )
 
     def _pairs(self, parent: Cell) -> Job:
         needs = (self._train(parent), self._corpus(parent.model, parent.task))
-        return self._job(self.study.pairs(parent), "pairs", "experiments.pairs", ("pairs.json", "pairs.jsonl"), needs, parent.facts)
+        return self._job(
+            self.study.pairs(parent),
+            "pairs",
+            "experiments.pairs",
+            ("pairs.json", "pairs.jsonl"),
+            needs,
+            parent.facts,
+        )
 
     def _reference(self, cell: Cell) -> Job:
         data = self._pairs(cell.pairs_from) if cell.pairs_from else self._corpus(cell.model, cell.task)
         needs = (data, self._train(cell.parent)) if cell.parent else (data,)
-        return self._job(self.study.reference(cell), "reference", "po.reference", ("reference.json", "logps.npy"), needs, cell.facts)
+        return self._job(
+            self.study.reference(cell),
+            "reference",
+            "po.reference",
+            ("reference.json", "logps.npy"),
+            needs,
+            cell.facts,
+        )
 
     def _train(self, cell: Cell) -> Job:
         needs = [self._corpus(cell.model, cell.task)]
         needs += [self._train(cell.parent)] if cell.parent else []
         needs += [self._pairs(cell.pairs_from)] if cell.pairs_from else []
         needs += [self._reference(cell)] if cell.needs_reference else []
-        return self._job(self.study.cell(cell), "train", "po.train", ("model.json", "train.json"), needs, cell.facts)
+        job = self._job(
+            self.study.cell(cell), "train", "po.train", ("model.json", "train.json"), needs, cell.facts
+        )
+        total, each = cell.training.global_batch_size, cell.training.per_device_batch_size
+        if cell.train and job.gpus > 1 and total % (each * job.gpus):
+            split = f"{job.gpus} GPUs x {each} (per_device_batch_size)"
+            message = f"global_batch_size {total} is not divisible by {split}"
+            self.problems.append(Problem(("resources",), message))
+        return job
 
     def _cell_jobs(self, cell: Cell) -> tuple[Job, ...]:
         unit, train = self.study.cell(cell), self._train(cell)
         hashes, tests = unit.document["hashes"], unit.document["tests"]
         needs = [train, *(self._test(cell.model, cell.task, name) for name in tests)]
         folders = [test["folder"] for test in tests.values()]
-        outputs = [f"{folder}/{name}" for folder in folders for name in ("generation.json", "generations.jsonl")]
-        generate = self._job(unit, "generate", "eval.generate", outputs, needs, cell.facts, hashes["generate"])
+        outputs = [
+            f"{folder}/{name}" for folder in folders for name in ("generation.json", "generations.jsonl")
+        ]
+        generate = self._job(
+            unit, "generate", "eval.generate", outputs, needs, cell.facts, hashes["generate"]
+        )
         scores = [f"{folder}/{name}" for folder in folders for name in ("scores.json", "segments.parquet")]
         score = self._job(unit, "score", "eval.score", scores, (generate,), cell.facts, hashes["score"])
         return train, generate, score

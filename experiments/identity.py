@@ -1,4 +1,4 @@
-"""Content hashes and names: what a cell is, written so that equal things look equal.
+"""Content hashes and names: equal things look equal.
 
 A hash is the SHA-256 of canonical JSON: sorted keys, no blanks, numbers in their shortest round-trip form
 (``5e-7``, ``5.0e-07`` and ``0.0000005`` are one number, and ``1.0`` is ``1``).
@@ -9,6 +9,7 @@ import json
 import math
 import re
 import unicodedata
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def canonical(value: Any) -> Any:
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"{value} cannot be part of an experiment's identity")
-        return int(value) if value.is_integer() and abs(value) < 2**53 else value
+        return int(value) if value.is_integer() else value
     if isinstance(value, dict):
         return {str(key): canonical(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -42,7 +43,7 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file, or of the sorted names and digests of all files below a folder."""
     if path.is_dir():
         inside = sorted(p for p in path.rglob("*") if p.is_file())
-        return content_hash([[str(p.relative_to(path)), file_digest(p)] for p in inside])
+        return content_hash([[p.relative_to(path).as_posix(), file_digest(p)] for p in inside])
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -52,19 +53,17 @@ def number_text(value: Any) -> str:
     value = canonical(value)
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float):
-        text = repr(value)
-        mantissa, _, exponent = text.partition("e")
-        if not exponent and abs(value) < 1e-3:
-            mantissa, _, exponent = f"{value:.16e}".partition("e")
-            mantissa = repr(float(mantissa))
-        mantissa = mantissa.removesuffix(".0")
-        return f"{mantissa}e{int(exponent)}" if exponent else mantissa
+    if isinstance(value, float) and abs(value) < 1e-3:
+        # by its shortest decimal digits: arithmetic would turn 3e-4 into 2.9999999999999997e-4
+        sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
+        first, *rest = map(str, digits)
+        mantissa = f"{first}.{''.join(rest)}" if rest else first
+        return f"{'-' * sign}{mantissa}e{int(exponent) + len(rest)}"
     return str(value)
 
 
 def safe_name(text: str) -> str:
-    """Text that any file system takes as part of a name: ASCII letters, digits, ``.``, ``_``, ``-``, at most 120 characters."""
+    """Text that any file system takes as a name: ASCII letters, digits, ``. _ -``, at most 120 characters."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", plain).strip("._-") or "cell"
     return plain[:_MAX_NAME]
@@ -75,11 +74,13 @@ def folder_name(name: str, digest: str) -> str:
     return f"{safe_name(name)}--{digest[:SHORT]}"
 
 
-def find_folder(parent: Path, name: str, digest: str) -> Path:
-    """The folder of this hash below ``parent``, whatever its name; a new name if there is none yet.
+def folders_by_hash(parent: Path) -> dict[str, Path]:
+    """The folders below ``parent`` that :func:`folder_name` named, by the ten digits of their hashes.
 
-    A folder keeps the name it was made with, so widening a grid (which adds axes to names) renames nothing.
+    A folder is found by its hash and keeps the name it was made with, so widening a grid (which adds axes to
+    names) renames nothing.
     """
-    for found in sorted(parent.glob(f"*--{digest[:SHORT]}")):
-        return found
-    return parent / folder_name(name, digest)
+    if not parent.is_dir():
+        return {}
+    found = (path for path in sorted(parent.iterdir(), reverse=True) if "--" in path.name)
+    return {path.name.rpartition("--")[2]: path for path in found}

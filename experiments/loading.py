@@ -1,17 +1,17 @@
 """Manifest path -> study: what every command of this package begins with."""
 
-import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from experiments.atomic import write_json
 from experiments.graph import Graph
-from experiments.grid import Grid, GridError, expand_grid
+from experiments.grid import Cell, Grid, GridError, expand_grid
 from experiments.identity import file_digest
-from experiments.manifest import read_manifest
-from experiments.problems import ManifestError
+from experiments.locations import expand, is_local
+from experiments.manifest import locate, read_manifest
+from experiments.problems import ManifestError, Problem
 from experiments.schema import Manifest
 from experiments.smoke import smoke_manifest
 from experiments.units import Study
@@ -35,7 +35,7 @@ class Loaded:
         return self.study.root
 
     def write_plan(self) -> None:
-        """Leaves the list of cells and the manifest itself beside the results, for the report and for status."""
+        """Leaves the list of cells and the manifest beside the results, for the report and for status."""
         self.root.mkdir(parents=True, exist_ok=True)
         if self.path.is_file():
             shutil.copyfile(self.path, self.root / "manifest.yaml")
@@ -59,13 +59,20 @@ class Loaded:
                     "hashes": dict(unit.document["hashes"]),
                 }
             )
-        report = json.loads(self.manifest.report.model_dump_json())
-        jobs = [{"folder": str(j.folder.relative_to(self.root)), "stage": j.stage, "stage_hash": j.stage_hash, "label": j.label} for j in self.graph.jobs.values()]
+        jobs = [
+            {
+                "folder": str(job.folder.relative_to(self.root)),
+                "stage": job.stage,
+                "stage_hash": job.stage_hash,
+                "label": job.label,
+            }
+            for job in self.graph.jobs.values()
+        ]
         return {
             "schema": 1,
             "name": self.manifest.name,
             "manifest_sha256": file_digest(self.path),
-            "report": report,
+            "report": self.manifest.report.model_dump(mode="json"),
             "warnings": list(self.grid.warnings),
             "cells": cells,
             "jobs": jobs,
@@ -83,7 +90,57 @@ def load(path: Path, runs: Path, *, smoke: bool = False) -> Loaded:
         manifest = smoke_manifest(manifest)
     try:
         grid = expand_grid(manifest)
+        study = Study(manifest, runs / manifest.name)
+        grid = distinct_cells(grid, study)
+        graph = Graph(manifest, grid, study)
+        if graph.problems:
+            raise GridError(graph.problems)
     except GridError as error:
-        raise ManifestError(path, error.problems) from None
-    study = Study(manifest, runs / manifest.name)
-    return Loaded(path, manifest, grid, study, Graph(manifest, grid, study))
+        raise ManifestError(path, locate(path, error.problems)) from None
+    warnings = (*grid.warnings, *unpinned(manifest), *graph.warnings)
+    return Loaded(path, manifest, replace(grid, warnings=warnings), study, graph)
+
+
+def distinct_cells(grid: Grid, study: Study) -> Grid:
+    """The grid with every experiment once: cells of one hash would be one folder.
+
+    Raises:
+        GridError: two cells train the same weights and measure them in different ways.
+    """
+    first: dict[str, Cell] = {}
+    problems, warnings = [], list(grid.warnings)
+    for cell in grid.cells:
+        unit = study.cell(cell)
+        same = first.setdefault(unit.digest, cell)
+        if same is cell:
+            continue
+        if unit.document["hashes"] != study.cell(same).document["hashes"]:
+            message = f"'{cell.name}' trains the same weights as '{same.name}' but generates in another way"
+            problems.append(
+                Problem(("methods", cell.method), f"{message}; one folder cannot hold both, leave one out")
+            )
+        warnings.append(
+            f"'{cell.name}' is the same experiment as '{same.name}'; it is run once, under that name"
+        )
+    if problems:
+        raise GridError(problems)
+    return replace(grid, cells=tuple(first.values()), warnings=tuple(warnings))
+
+
+def unpinned(manifest: Manifest) -> list[str]:
+    """Warnings of models and data sets on a hub without a revision: what they hold may change."""
+    found = []
+    for name, model in manifest.models.items():
+        if model.id and not model.revision and not Path(expand(model.id)).is_dir():
+            found.append(f"models.{name}: '{model.id}' without a revision; give the commit, it may change")
+    for name, task in manifest.tasks.items():
+        splits = {
+            "sft": task.sft,
+            "train": task.train,
+            "dev": task.dev,
+            **{f"tests.{k}": v for k, v in task.tests.items()},
+        }
+        for split, source in splits.items():
+            if source and not source.revision and not is_local(expand(source.dataset)):
+                found.append(f"tasks.{name}.{split}: '{source.dataset}' without a revision; give the commit")
+    return found

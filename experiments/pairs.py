@@ -3,7 +3,7 @@
     python -m experiments.pairs runs/NAME/pairs/FOLDER
 
 Reads   FOLDER/unit.json, the training prompts and the parent's model that it names
-Writes  FOLDER/candidates/ (all samples; kept batch by batch), pairs.jsonl, pairs.json (counts and provenance), last
+Writes  FOLDER/candidates/ (all samples, kept by batch), pairs.jsonl; last pairs.json (counts, provenance)
 Exit    0 done or already done, 65 nothing to choose from
 """
 
@@ -47,7 +47,9 @@ class Candidate:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's text."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args(argv).folder.resolve()
     unit = read_json(folder / "unit.json")
@@ -78,13 +80,17 @@ def make_pairs(folder: Path, unit: dict[str, Any]) -> None:
         else:
             pairs.append(_pair(row, *picked, candidates, tokenizer))
     if not pairs:
-        raise ValueError(f"none of {len(rows)} prompts gave a pair ({dict(skipped)}); lower pairs.min_gap, raise samples or temperature, or train the parent longer")
+        remedy = "lower pairs.min_gap, raise samples or temperature, or train the parent longer"
+        raise ValueError(f"none of {len(rows)} prompts gave a pair ({dict(skipped)}); {remedy}")
     write_text(folder / "pairs.jsonl", "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs))
     example = Example("0", "a", ("a",))
     facts = {
         "schema": 1,
         "hash": unit["hash"],
-        "scorer": {"metric": metric.name, "signature": metric.signatures([example], unit["target_lang"]).segment},
+        "scorer": {
+            "metric": metric.name,
+            "signature": metric.signatures([example], unit["target_lang"]).segment,
+        },
         "prompts": len(rows),
         "pairs": len(pairs),
         "skipped": dict(skipped),
@@ -95,7 +101,7 @@ def make_pairs(folder: Path, unit: dict[str, Any]) -> None:
 
 
 def sample(folder: Path, unit: dict[str, Any], rows: Sequence[Row], parent: Any) -> list[Generation]:
-    """``samples`` outputs for each prompt, in the rows' order; batches that are on the disk are not drawn again."""
+    """``samples`` outputs for each prompt, in the rows' order; batches on the disk are not drawn again."""
     recipe = unit["recipe"]
     settings = Decoding(
         do_sample=True,
@@ -107,7 +113,9 @@ def sample(folder: Path, unit: dict[str, Any], rows: Sequence[Row], parent: Any)
         n=recipe["samples"],
         seed=recipe["seed"],
     )
-    shards = Shards(folder, name="candidates", digest=unit["hash"], backend=_BACKEND, settings=settings, rows=rows)
+    shards = Shards(
+        folder, name="candidates", digest=unit["hash"], backend=_BACKEND, settings=settings, rows=rows
+    )
     generate_rows(rows, shards, settings, lambda: open_backend(_BACKEND, parent.model_source()))
     by_id = {generation.id: generation for generation in read_generations(shards.path)}
     return [by_id[row.id] for row in rows]
@@ -123,19 +131,17 @@ def candidate_sets(
     Raises:
         ValueError: a prompt has no reference to score against.
     """
-    metric, left_out = METRICS[recipe["scorer"]], Counter({"samples_truncated": 0, "samples_empty": 0})
+    metric = METRICS[recipe["scorer"]]
+    left_out = Counter({"samples_truncated": 0, "samples_empty": 0, "samples_repeated": 0})
     sign = 1.0 if metric.higher_is_better else -1.0
+    with_reference = recipe["include_reference"] or recipe["choose"] == "reference-worst"
     flat: list[tuple[int, str, str]] = []
     for index, (row, generation) in enumerate(zip(rows, generations, strict=True)):
-        texts: dict[str, str] = {}
-        for output in generation.outputs:
-            left_out["samples_truncated"] += output.finish_reason == "length"
-            left_out["samples_empty"] += output.finish_reason != "length" and not output.text.strip()
-            if output.finish_reason != "length" and output.text.strip():
-                texts.setdefault(output.text.strip(), "sample")
+        texts = _distinct_texts(generation, left_out)
         if not any(row.references):
-            raise ValueError(f"row '{row.id}' of the training prompts has no reference, and {metric.name} scores against one")
-        if recipe["include_reference"] or recipe["choose"] == "reference-worst":
+            found = f"row '{row.id}' of the training prompts has no reference"
+            raise ValueError(f"{found}, and {metric.name} scores against one")
+        if with_reference:
             texts[next(text for text in row.references if text)] = "reference"
         flat += [(index, text, origin) for text, origin in texts.items()]
     examples = [Example(f"{rows[i].id}", text, rows[i].references, rows[i].source) for i, text, _ in flat]
@@ -146,7 +152,25 @@ def candidate_sets(
     return [sorted(found, key=lambda c: -c.score) for found in sets], left_out
 
 
-def choose(candidates: Sequence[Candidate], recipe: dict[str, Any], seed: str) -> tuple[Candidate, Candidate] | str:
+def _distinct_texts(generation: Generation, left_out: Counter[str]) -> dict[str, str]:
+    """Text -> origin of the samples that can be candidates; the others are counted."""
+    texts: dict[str, str] = {}
+    for output in generation.outputs:
+        text = output.text.strip()
+        if output.finish_reason == "length":
+            left_out["samples_truncated"] += 1
+        elif not text:
+            left_out["samples_empty"] += 1
+        elif text in texts:
+            left_out["samples_repeated"] += 1
+        else:
+            texts[text] = "sample"
+    return texts
+
+
+def choose(
+    candidates: Sequence[Candidate], recipe: dict[str, Any], seed: str
+) -> tuple[Candidate, Candidate] | str:
     """(chosen, rejected) out of ranked candidates, or the reason why there is no pair."""
     if recipe["choose"] == "reference-worst":
         best = next((c for c in candidates if c.origin == "reference"), None)
@@ -164,7 +188,9 @@ def choose(candidates: Sequence[Candidate], recipe: dict[str, Any], seed: str) -
     return best, worst
 
 
-def _pair(row: Row, chosen: Candidate, rejected: Candidate, ranked: Sequence[Candidate], tokenizer: Any) -> dict[str, Any]:
+def _pair(
+    row: Row, chosen: Candidate, rejected: Candidate, ranked: Sequence[Candidate], tokenizer: Any
+) -> dict[str, Any]:
     return {
         "id": row.id,
         "source": row.source,

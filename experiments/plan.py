@@ -1,6 +1,7 @@
 """Show the cells of a study, what is done and what would run; start and write nothing.
 
     python -m experiments.plan experiments/manifests/demo.yaml [--only method=dpo] [--stages]
+    python -m experiments.plan MANIFEST --why tiny.numbers.dpo.s1      # what changed since it was run
 
 Exit    0, or 2 for a fault in the manifest
 """
@@ -8,13 +9,14 @@ Exit    0, or 2 for a fault in the manifest
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experiments.graph import Job
 from experiments.loading import EXIT_BAD_MANIFEST, Loaded, load
 from experiments.selectors import parse_only
 from experiments.stage_status import effective_state
+from experiments.why import explain
 
 _WHY = {
     "pending": "not started",
@@ -30,20 +32,26 @@ _WHY = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's text."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.plan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.plan",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--only", default="", metavar="KEY=VALUE,...", help="as for experiments.run")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
     parser.add_argument("--stages", action="store_true", help="list every stage, not only the cells")
     parser.add_argument("--smoke", action="store_true", help="plan of: run --smoke")
+    parser.add_argument("--why", metavar="CELL", help="compare a cell with the folders that it had before")
     options = parser.parse_args(argv)
     try:
         loaded = load(options.manifest, options.runs, smoke=options.smoke)
         jobs = loaded.graph.select(parse_only(options.only))
+        lines = explain(loaded, options.why) if options.why else describe(loaded, jobs, stages=options.stages)
     except ValueError as error:
         print(error, file=sys.stderr)  # noqa: T201 the command's own message
         return EXIT_BAD_MANIFEST
-    print("\n".join(describe(loaded, jobs, stages=options.stages)))  # noqa: T201 the command's output
+    print("\n".join(lines))  # noqa: T201 the command's output
     return 0
 
 
@@ -52,6 +60,7 @@ def describe(loaded: Loaded, jobs: Sequence[Job], *, stages: bool) -> list[str]:
     states = {job.key: effective_state(job.folder, job.stage, job.stage_hash) for job in jobs}
     lines = [f"{loaded.manifest.name}: {len(loaded.grid.cells)} cells in {loaded.root}"]
     lines += [f"warning: {warning}" for warning in loaded.grid.warnings]
+    lines += [f"note: {note}" for note in loaded.grid.notes]
     if stages:
         lines += [f"  {states[job.key]:<12} {job.label}" for job in jobs]
     else:
@@ -59,16 +68,26 @@ def describe(loaded: Loaded, jobs: Sequence[Job], *, stages: bool) -> list[str]:
     counts = Counter(states.values())
     done = counts.pop("done", 0)
     reasons = ", ".join(f"{count} {_WHY[state]}" for state, count in counts.most_common())
-    lines.append(f"{len(jobs)} stages: {done} done, {len(jobs) - done} to run" + (f" ({reasons})" if reasons else ""))
+    lines.append(
+        f"{len(jobs)} stages: {done} done, {len(jobs) - done} to run" + (f" ({reasons})" if reasons else "")
+    )
     return lines
 
 
-def _cell_lines(loaded: Loaded, states: dict[tuple[str, str], str]) -> list[str]:
-    shown = [cell for cell in loaded.grid.cells if any(job.key in states for job in loaded.graph.of_cell[cell.name])]
+def _cell_lines(loaded: Loaded, states: Mapping[tuple[str, str], str]) -> list[str]:
+    shown = [
+        cell
+        for cell in loaded.grid.cells
+        if any(job.key in states for job in loaded.graph.of_cell[cell.name])
+    ]
     width = max((len(cell.name) for cell in shown), default=0)
     lines = []
     for cell in shown:
-        parts = [f"{job.stage} {_WHY[states[job.key]]}" for job in loaded.graph.of_cell[cell.name] if job.key in states]
+        parts = [
+            f"{job.stage} {_WHY[states[job.key]]}"
+            for job in loaded.graph.of_cell[cell.name]
+            if job.key in states
+        ]
         digest = loaded.study.cell(cell).digest[:10]
         lines.append(f"  {cell.name:<{width}}  {digest}  {'; '.join(parts)}")
     return lines

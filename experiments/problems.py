@@ -43,9 +43,14 @@ class ManifestError(ValueError):
         super().__init__("\n".join(lines))
 
 
-def nearest(name: object, known: Iterable[str]) -> str:
-    """``did you mean 'simpo'? Known: cpo, dpo, simpo.``"""
-    choices = sorted(known)
-    close = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.6)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    return f"{hint}Known: {', '.join(choices)}."
+def nearest(name: object, known: Iterable[object]) -> str:
+    """The phrase ``did you mean 'simpo'? Known: cpo, dpo, simpo.``, as the end of a message."""
+    choices = sorted(map(str, known))
+    return f"{did_you_mean(name, choices)}Known: {', '.join(choices) or 'none'}."
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """The phrase ``did you mean 'simpo'?`` and a blank, or nothing where no name is near."""
+    by_lower_case = {choice.lower(): choice for choice in known}
+    close = difflib.get_close_matches(str(name).lower(), by_lower_case, n=1, cutoff=0.6)
+    return f"did you mean '{by_lower_case[close[0]]}'? " if close else ""

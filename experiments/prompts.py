@@ -1,38 +1,70 @@
 """Prompt templates of the two tasks, and the one place that fills them."""
 
+import functools
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jinja2
+import jinja2.meta
 
-# Every template ends in a line end, so a completion starts a line of its own and its first token has no leading blank.
+from experiments.locations import is_template, template_source
+from experiments.problems import nearest
+
+# Templates end in a line end: a completion starts a line of its own, its first token without a leading blank.
 _DEFAULTS = {
     "translation": "Translate the following text from {{ source_language }} into {{ target_language }}.\n"
     "{{ source_language }}: {{ source }}\n{{ target_language }}:\n",
     "summarization": "Summarize the following text.\n\n{{ source }}\n\nSummary:\n",
 }
 _LANGUAGES = {
-    "ar": "Arabic", "cs": "Czech", "de": "German", "en": "English", "es": "Spanish", "fi": "Finnish", "fr": "French",
-    "hi": "Hindi", "it": "Italian", "ja": "Japanese", "ko": "Korean", "nl": "Dutch", "pl": "Polish", "pt": "Portuguese",
-    "ru": "Russian", "sv": "Swedish", "tr": "Turkish", "uk": "Ukrainian", "zh": "Chinese",
+    "ar": "Arabic", "cs": "Czech", "de": "German", "en": "English", "es": "Spanish", "fi": "Finnish",
+    "fr": "French", "hi": "Hindi", "it": "Italian", "ja": "Japanese", "ko": "Korean", "nl": "Dutch",
+    "pl": "Polish", "pt": "Portuguese", "ru": "Russian", "sv": "Swedish", "tr": "Turkish", "uk": "Ukrainian",
+    "zh": "Chinese",
 }  # fmt: skip
+# What a template may name; the reference is not among them, because the model would only have to copy it.
+_NAMES = ("id", "category", "source", "source_lang", "target_lang", "source_language", "target_language")
+_FILLING_ERRORS = (jinja2.TemplateError, TypeError, LookupError, ArithmeticError, AttributeError)
 
 
 def template_text(prompt: str | None, task_type: str) -> str:
     """The template itself: the task's default, the content of a file, or the text given in the manifest."""
-    if prompt is None:
-        return _DEFAULTS[task_type]
-    return prompt if "{{" in prompt else Path(prompt).read_text(encoding="utf-8")
+    return _DEFAULTS[task_type] if prompt is None else template_source(prompt)
+
+
+def template_fault(prompt: str) -> str | None:
+    """What is wrong with a template (or the file of one, which exists), or None."""
+    try:
+        template = template_source(prompt)
+        parsed = jinja2.Environment().parse(template)
+    except jinja2.TemplateSyntaxError as error:
+        return f"the template is not Jinja: line {error.lineno}: {error.message}"
+    except UnicodeDecodeError as error:
+        return f"'{prompt}' is not UTF-8 ({error})"
+    named = jinja2.meta.find_undeclared_variables(parsed)
+    unknown = sorted(named - set(_NAMES))
+    if unknown:
+        return f"the template names '{unknown[0]}'; {nearest(unknown[0], _NAMES)}"
+    if "source" not in named:
+        shown = "the template" if is_template(prompt) else f"the template in '{prompt}'"
+        return f"{shown} never shows the text itself; write {{{{ source }}}} where it belongs"
+    return None
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(template: str) -> jinja2.Template:
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False
+    )
+    return environment.from_string(template)
 
 
 def render(template: str, row: Mapping[str, Any], source_lang: str, target_lang: str | None) -> str:
     """The prompt of one row.
 
     Raises:
-        ValueError: the template is not jinja, or names a column that the row has not.
+        ValueError: the template is not Jinja, or names a column that the row has not.
     """
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
     languages = {
         "source_lang": source_lang,
         "target_lang": target_lang,
@@ -40,6 +72,9 @@ def render(template: str, row: Mapping[str, Any], source_lang: str, target_lang:
         "target_language": _LANGUAGES.get(target_lang or "", target_lang or ""),
     }
     try:
-        return environment.from_string(template).render({**languages, **row})
-    except jinja2.TemplateError as error:
-        raise ValueError(f"the prompt template cannot be filled: {error}; columns of this row: {', '.join(sorted(row))}") from None
+        return _compiled(template).render({**languages, **row})
+    except _FILLING_ERRORS as error:
+        columns = ", ".join(sorted(row))
+        raise ValueError(
+            f"the prompt template cannot be filled: {error}; columns of this row: {columns}"
+        ) from None

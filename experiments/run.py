@@ -24,7 +24,6 @@ from typing import Any
 from experiments.display import TerminalDisplay
 from experiments.graph import Job
 from experiments.loading import EXIT_BAD_MANIFEST, Loaded, load
-from experiments.problems import ManifestError
 from experiments.scheduler import Scheduler, make_slots
 from experiments.selectors import parse_only
 
@@ -52,13 +51,43 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m experiments.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.run",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("manifest", type=Path)
-    parser.add_argument("--only", default="", metavar="KEY=VALUE,...", help="only the cells that match, and what they need; keys: model, task, method, seed, stage, params.<name>")
-    parser.add_argument("--jobs", type=int, default=None, metavar="N", help="at most N stages at a time (default: as many as the CPUs allow)")
-    parser.add_argument("--gpus", default="", metavar="0,1", help="the GPUs that may be used (default: CUDA_VISIBLE_DEVICES, else none)")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where experiments are kept (default: runs)")
-    parser.add_argument("--smoke", action="store_true", help="two optimizer steps and four segments of every shape of cell, in runs/<name>-smoke")
+    parser.add_argument(
+        "--only",
+        default="",
+        metavar="KEY=VALUE,...",
+        help="only the cells that match, and what they need; keys: model, task, method, seed, stage, params.<name>",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=None,
+        metavar="N",
+        help="at most N stages at a time (default: as many as the CPUs allow)",
+    )
+    parser.add_argument(
+        "--gpus",
+        default="",
+        metavar="0,1",
+        help="the GPUs that may be used (default: CUDA_VISIBLE_DEVICES, else none)",
+    )
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="where experiments are kept (default: runs)",
+    )
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="two optimizer steps and four segments of every shape of cell, in runs/<name>-smoke",
+    )
     parser.add_argument("--report", action="store_true", help="build the report at the end")
     return parser.parse_args(argv)
 
@@ -72,10 +101,14 @@ def _run(jobs: list[Job], options: argparse.Namespace) -> list[str]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal asked
         asked += 1
-        display.say("stopping at the next safe point; once more to stop at once" if asked == 1 else "stopping at once")
+        display.say(
+            "stopping at the next safe point; once more to stop at once" if asked == 1 else "stopping at once"
+        )
         scheduler.stop(kill=asked > 1)
 
-    before: dict[int, Any] = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         return list(scheduler.run().values())
     finally:

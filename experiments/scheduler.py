@@ -15,15 +15,22 @@ from experiments.workers import Worker, start_worker
 _HELD, _INTERRUPTED = 75, 85
 _POLL_S = 0.05
 _RETRY_HELD_S = 1.0
-MAX_TRIES = 3  # of one invocation; a stage that was killed by the system is tried again, one that failed is not
+MAX_TRIES = (
+    3  # of one invocation; a stage that was killed by the system is tried again, one that failed is not
+)
 
 
 class Display(Protocol):
     """What shows the user how far the jobs are."""
 
-    def started(self, job: Job) -> None: ...
-    def finished(self, job: Job, outcome: str, seconds: float) -> None: ...
-    def tick(self, running: Sequence[Job]) -> None: ...
+    def started(self, job: Job) -> None:
+        """A stage's process was started."""
+
+    def finished(self, job: Job, outcome: str, seconds: float) -> None:
+        """A stage ended, or (0 seconds) needed no process."""
+
+    def tick(self, running: Sequence[Job]) -> None:
+        """Called again and again with what runs."""
 
 
 @dataclass
@@ -122,8 +129,13 @@ class Scheduler:
 
     def _allow_again(self, job: Job, state: str) -> None:
         """Forgets earlier failures: running the same command again is how one tries again."""
-        if state in ("failed", "lost", "cancelled", "pending") and read_status(job.folder, job.stage) is not None:
-            with contextlib.suppress(ClaimHeldError):  # another runner was faster; its process holds the stage now
+        if (
+            state in ("failed", "lost", "cancelled", "pending")
+            and read_status(job.folder, job.stage) is not None
+        ):
+            with contextlib.suppress(
+                ClaimHeldError
+            ):  # another runner was faster; its process holds the stage now
                 reset_status(job.folder, job.stage)
 
     def _reap(self, waiting: list[Job]) -> None:

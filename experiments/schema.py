@@ -1,26 +1,25 @@
-"""The words of a manifest, as pydantic models: types, ranges, defaults. What needs two entries at once is in ``checks.py``."""
+"""The words of a manifest, as pydantic models: types, ranges, defaults.
+
+Tasks are in ``schema_tasks.py``; what one entry says of another is checked in ``checks.py``.
+"""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+-]*$")]
-Condition = Any  # a value, a list of values, or a mapping of lt, le, gt, ge
+from experiments.problems import nearest
+from experiments.schema_tasks import Count, Entry, Name, Positive, Seed, Task
 
-
-class Entry(BaseModel):
-    """Base of all entries: unknown keys are faults, numbers are not read out of text."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+Condition = Any  # a value, a list of values, or a mapping of lt, le, gt, ge; checked in selectors.py
 
 
 class Tokenizer(Entry):
     """A tokenizer trained on the task's own text."""
 
     kind: Literal["bpe"] = "bpe"
-    vocab_size: Annotated[int, Field(ge=270, description="256 bytes and the special tokens come first")] = 2000
+    vocab_size: Annotated[int, Field(ge=270, description="256 bytes and the special tokens come first")] = (
+        2000
+    )
 
 
 class FromScratch(Entry):
@@ -63,98 +62,6 @@ class Model(Entry):
         return self
 
 
-class Source(Entry):
-    """A split of a data set: a local JSONL, CSV or Parquet file, or the id of a data set on a hub."""
-
-    dataset: str
-    revision: str | None = None
-    split: str | None = None
-    columns: dict[str, str] = {}
-    limit: Count | None = None
-
-    @field_validator("columns")
-    @classmethod
-    def _known_columns(cls, columns: dict[str, str]) -> dict[str, str]:
-        known = {"id", "source", "reference", "references", "prompt", "chosen", "rejected", "chosen_score", "rejected_score"}
-        unknown = sorted(set(columns) - known)
-        if unknown:
-            raise ValueError(f"columns maps our names to the file's; {unknown} is none of ours. Known: {', '.join(sorted(known))}.")
-        return columns
-
-
-class Generated(Entry):
-    """Data that the project generates; the sizes count rows."""
-
-    generator: str
-    seed: int = 0
-    sft: Count
-    train: Count
-    dev: Count
-    test: Count
-
-
-class Pairs(Entry):
-    """Preference pairs made on policy: sample, score, choose."""
-
-    from_: Annotated[str, Field(alias="from")] = "sft"
-    samples: Annotated[int, Field(ge=2)] = 8
-    temperature: Positive = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    top_k: Annotated[int, Field(ge=0)] = 0
-    scorer: str = "chrf"
-    choose: Literal["best-worst", "best-random", "reference-worst"] = "best-worst"
-    min_gap: Annotated[float, Field(ge=0)] = 0.0
-    max_gap: Positive | None = None
-    include_reference: bool = False
-    limit: Count | None = None
-    batch_size: Count = 64
-    seed: int = 0
-
-
-class Generation(Entry):
-    """Decoding of the test sets; every value is passed on, none is left to a model's own file."""
-
-    backend: str = "transformers"
-    do_sample: bool = False
-    temperature: Positive = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    top_k: Annotated[int, Field(ge=0)] = 0
-    num_beams: Count = 1
-    max_new_tokens: Count = 256
-    batch_size: Count = 64
-    n: Count = 1
-    seed: int = 0
-
-
-class Task(Entry):
-    """A task: its kind, its data, how a prompt is written, how outputs are made and measured."""
-
-    type: Literal["translation", "summarization"]
-    source_lang: str = "en"
-    target_lang: str | None = None
-    data: Generated | None = None
-    sft: Source | None = None
-    train: Source | None = None
-    dev: Source | None = None
-    tests: dict[Name, Source] = {}
-    prompt: str | None = None
-    max_prompt_length: Count = 256
-    max_completion_length: Count = 256
-    pairs: Pairs | None = None
-    generation: Generation = Generation()
-    metrics: list[str] | None = None
-
-    @model_validator(mode="after")
-    def _has_data(self) -> "Task":
-        if self.type == "translation" and self.target_lang is None:
-            raise ValueError("a translation task needs target_lang (such as 'de'): it decides the tokenizer of BLEU")
-        if self.data is not None and (self.sft or self.train or self.dev or self.tests):
-            raise ValueError("give either data (a generator) or sft/train/dev/tests, not both")
-        if self.data is None and (self.train is None or not self.tests):
-            raise ValueError("give data (a generator), or train and tests (files or data set ids)")
-        return self
-
-
 class Method(Entry):
     """A row of the comparison: a method of po.methods with its grid of hyperparameters."""
 
@@ -165,6 +72,22 @@ class Method(Entry):
     grid: dict[str, list[Any]] = {}
     zipped: Annotated[dict[str, list[Any]], Field(alias="zip")] = {}
     points: Annotated[list[dict[str, Any]], Field(alias="list")] = []
+
+    @model_validator(mode="after")
+    def _untrained_has_nothing_to_train(self) -> "Method":
+        given: dict[str, Any] = {
+            "method": self.method,
+            "from": self.from_,
+            "params": self.params,
+            "grid": self.grid,
+        }
+        given |= {"zip": self.zipped, "list": self.points}
+        useless = [key for key, value in given.items() if value]
+        if not self.train and useless:
+            raise ValueError(
+                f"train: false measures the model as it is; {', '.join(useless)} would have no effect"
+            )
+        return self
 
 
 class Training(Entry):
@@ -201,7 +124,16 @@ class LimitRule(Entry):
     """Other limits for the stages that match."""
 
     when: dict[str, Condition]
-    values: Annotated[dict[Literal["cpus", "gpus"], int], Field(alias="set")]
+    values: Annotated[dict[str, int], Field(alias="set", min_length=1)]
+
+    @field_validator("values")
+    @classmethod
+    def _are_limits(cls, values: dict[str, int]) -> dict[str, int]:
+        for name in values:
+            if name not in Limits.model_fields:
+                raise ValueError(f"'{name}' is no limit; {nearest(name, Limits.model_fields)}")
+        Limits.model_validate(values)
+        return values
 
 
 class Resources(Entry):
@@ -212,7 +144,7 @@ class Resources(Entry):
 
 
 class Override(Entry):
-    """Other settings for the cells that match, by dotted name: ``training.max_steps``, ``params.beta``, ``generation.batch_size``."""
+    """Other settings for the cells that match, by dotted name: ``training.max_steps``, ``params.beta``."""
 
     when: dict[str, Condition]
     values: Annotated[dict[str, Any], Field(alias="set")]
@@ -226,7 +158,7 @@ class Exclusion(Entry):
 
 
 class Selection(Entry):
-    """How the best point of a method's grid is chosen: by this metric on this split, never on the test set."""
+    """How the best point of a method's grid is chosen: by a metric on the dev split, never on a test set."""
 
     metric: str
     split: Literal["dev"] = "dev"
@@ -247,7 +179,7 @@ class Manifest(Entry):
     models: Annotated[dict[Name, Model], Field(min_length=1)]
     tasks: Annotated[dict[Name, Task], Field(min_length=1)]
     methods: Annotated[dict[Name, Method], Field(min_length=1)]
-    seeds: Annotated[list[int], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
     from_seed: Literal["same", "first"] = "same"
     training: Training = Training()
     resources: Resources = Resources()

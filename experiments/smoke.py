@@ -1,6 +1,7 @@
-"""``run --smoke``: two optimizer steps and four segments of every shape of cell, to find faults before a night is lost to them."""
+"""``run --smoke``: two optimizer steps and four segments of every shape of cell, to find faults early."""
 
-from experiments.schema import Generated, Manifest, Method, Override, Source, Task
+from experiments.schema import Manifest, Method, Override
+from experiments.schema_tasks import Source, Task
 
 STEPS, SEGMENTS, ROWS = 2, 4, 64
 
@@ -13,7 +14,10 @@ def smoke_manifest(manifest: Manifest) -> Manifest:
             "seeds": manifest.seeds[:1],
             "tasks": {name: _task(task) for name, task in manifest.tasks.items()},
             "methods": {name: _first_point(method) for name, method in manifest.methods.items()},
-            "overrides": [*manifest.overrides, Override.model_validate({"when": {}, "set": {"training.max_steps": STEPS}})],
+            "overrides": [
+                *manifest.overrides,
+                Override.model_validate({"when": {}, "set": {"training.max_steps": STEPS}}),
+            ],
         }
     )
 
@@ -22,14 +26,21 @@ def _task(task: Task) -> Task:
     limits = {"sft": ROWS, "train": ROWS, "dev": SEGMENTS, "test": SEGMENTS}
     changes: dict[str, object] = {}
     if task.data is not None:
-        changes["data"] = Generated.model_validate({**task.data.model_dump(), **limits})
+        sizes = {split: min(limit, getattr(task.data, split)) for split, limit in limits.items()}
+        changes["data"] = task.data.model_copy(update=sizes)
     for split in ("sft", "train", "dev"):
         source = getattr(task, split)
         changes[split] = _limited(source, limits[split]) if source else None
     changes["tests"] = {name: _limited(source, SEGMENTS) for name, source in task.tests.items()}
     if task.pairs is not None:
         # an untrained model seldom gives two finished candidates that differ; its reference is a second one
-        changes["pairs"] = task.pairs.model_copy(update={"limit": ROWS, "min_gap": 0.0, "choose": "reference-worst"})
+        loose = {
+            "limit": min(ROWS, task.pairs.limit or ROWS),
+            "min_gap": 0.0,
+            "max_gap": None,
+            "choose": "reference-worst",
+        }
+        changes["pairs"] = task.pairs.model_copy(update=loose)
     return task.model_copy(update=changes)
 
 

@@ -1,4 +1,4 @@
-"""Tokenizers (a model's own, or trained on the task's text) and the ids of prompts and completions, made once for all stages."""
+"""Tokenizers (a model's own, or trained on the task's text) and the ids of prompts and completions."""
 
 import hashlib
 import json
@@ -46,11 +46,17 @@ def _train_bpe(texts: Iterable[str], vocab_size: int) -> Any:
 
 
 def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
-    """Ids that a model is given: the chat template's if the tokenizer has one, else BOS (where the tokenizer adds one) and the text."""
+    """Ids that a model is given.
+
+    The chat template's, if the tokenizer has one; else BOS (where the tokenizer adds one) and the text, in
+    which the names of special tokens are plain text.
+    """
     if tokenizer.chat_template:
         turn = [{"role": "user", "content": prompt}]
-        return list(tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=True, return_dict=False))
-    ids = list(tokenizer(prompt)["input_ids"])
+        return list(
+            tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=True, return_dict=False)
+        )
+    ids = list(tokenizer(prompt, split_special_tokens=True)["input_ids"])
     if ids and ids[-1] == tokenizer.eos_token_id:
         ids.pop()  # some tokenizers close every text; a prompt is not closed
     return ids
@@ -67,13 +73,17 @@ def completion_ids(tokenizer: Any, prompt: str, completion: str) -> list[int]:
         turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
         whole = list(tokenizer.apply_chat_template(turns, tokenize=True, return_dict=False))
         if whole[: len(start)] != start:
-            raise ValueError("the chat template renders a prompt differently once it is answered; give a template whose generation prompt is a prefix")
+            raise ValueError(
+                "the chat template renders a prompt differently once it is answered; "
+                "give a template whose generation prompt is a prefix of the whole"
+            )
         ids = whole[len(start) :]
         if tokenizer.eos_token_id in ids:
             return ids[: len(ids) - ids[::-1].index(tokenizer.eos_token_id)]
         return [*ids, tokenizer.eos_token_id]
     text = completion if prompt[-1:].isspace() else f" {completion}"
-    return [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return [*ids, tokenizer.eos_token_id]
 
 
 def ids_hash(ids: Sequence[int]) -> str:

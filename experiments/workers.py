@@ -1,7 +1,8 @@
 """Processes that do one stage each, forked from a server that has the heavy libraries loaded already.
 
-Importing transformers takes five seconds and more, which in a small grid is most of the time. The server imports it once;
-a stage then starts in milliseconds and is still a process of its own: it can crash, be killed, and frees all it took.
+Importing transformers takes five seconds and more, which in a small grid is most of the time. The server imports
+it once; a stage then starts in milliseconds and is still a process of its own: it can crash, be killed, and frees
+all it took.
 """
 
 import multiprocessing
@@ -16,7 +17,16 @@ from pathlib import Path
 
 from experiments.graph import Job
 
-_PRELOAD = ["transformers", "transformers.trainer", "trl", "eval.score", "eval.transformers_backend", "po.trainer", "po.sft", "po.checkpoint"]
+_PRELOAD = [
+    "transformers",
+    "transformers.trainer",
+    "trl",
+    "eval.score",
+    "eval.transformers_backend",
+    "po.trainer",
+    "po.sft",
+    "po.checkpoint",
+]
 
 
 @dataclass
@@ -58,7 +68,10 @@ def _run(folder: str, stage: str, cpus: int, gpus: tuple[str, ...]) -> None:
     os.environ["OMP_NUM_THREADS"] = str(cpus)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(cpus)
+    from experiments.memory import keep_freed_memory
     from experiments.stage_process import run_stage
+
+    keep_freed_memory()
 
     sys.exit(run_stage(Path(folder), stage, log=True))
 

@@ -1,6 +1,7 @@
 """A YAML file as data that remembers its lines, read by YAML 1.2's rules for numbers and booleans.
 
-PyYAML reads ``1e-7`` as text, ``no`` as False and keeps the last of two equal keys without a word; none of that here.
+PyYAML reads ``1e-7`` as text, ``no`` as False and keeps the last of two equal keys without a word; none of
+that here.
 """
 
 import re
@@ -13,22 +14,34 @@ import yaml
 from experiments.problems import Problem
 
 Location = tuple[str | int, ...]
+_NUMBER_STARTS = list("-+0123456789")
+_REPLACED = (":bool", ":float", ":int", ":timestamp")
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with the number and boolean forms of YAML 1.2."""
+    """SafeLoader with the number and boolean forms of YAML 1.2, less those that mislead (``010``)."""
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float", ":int", ":timestamp"))]
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(_REPLACED)]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false|True|False)$"), list("tfTF"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9_]*)$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|false|True|False)$"), list("tfTF")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$"), _NUMBER_STARTS
+)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^(?:[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?(?:[eE][-+]?[0-9]+)?|[-+]?\.[0-9]+(?:[eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan)$"),
-    list("-+0123456789."),
+    re.compile(
+        r"""^(?:[-+]?(?:0|[1-9][0-9]*)\.[0-9]*(?:[eE][-+]?[0-9]+)?
+              |[-+]?(?:0|[1-9][0-9]*)[eE][-+]?[0-9]+
+              |[-+]?\.[0-9]+(?:[eE][-+]?[0-9]+)?
+              |[-+]?\.inf|\.nan)$""",
+        re.VERBOSE,
+    ),
+    [*_NUMBER_STARTS, "."],
 )
 
 
@@ -38,9 +51,9 @@ class Document:
 
     Attributes:
         path: the file.
-        data: plain Python values.
+        data: plain Python values; None where the file is no YAML at all.
         lines: location (keys and list indices from the top) -> line, counted from 1.
-        problems: syntax errors and duplicate keys.
+        problems: what keeps the file from being read, and duplicate keys.
     """
 
     path: Path
@@ -57,36 +70,60 @@ class Document:
 
 
 def read_document(path: Path) -> Document:
-    """Reads a YAML file; faults are collected in ``problems``, none is raised but a missing file's OSError."""
+    """Reads a YAML file; faults are collected in ``problems``.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     document = Document(path)
-    loader = _Loader(path.read_text(encoding="utf-8"))
     try:
-        root = loader.get_single_node()
-        if root is None:
-            document.problems.append(Problem((), "the file is empty; see experiments/manifests/demo.yaml for a whole one", 1))
-            return document
-        _walk(root, (), document)
-        document.data = loader.construct_document(root)
+        loader = _Loader(path.read_bytes().decode("utf-8"))
+        _read(loader, document)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         document.problems.append(Problem((), f"not YAML: {error.problem}", line))
-    finally:
-        loader.dispose()
+    except (yaml.YAMLError, ValueError) as error:  # characters that are not UTF-8, or not allowed in YAML
+        document.problems.append(Problem((), f"not YAML: {' '.join(str(error).split())}"))
     return document
 
 
-def _walk(node: yaml.Node, where: Location, document: Document) -> None:
+def _read(loader: _Loader, document: Document) -> None:
+    root = loader.get_single_node()
+    if root is None:
+        message = "the file is empty; see experiments/manifests/demo.yaml for a whole one"
+        document.problems.append(Problem((), message, 1))
+        return
+    if _walk(root, (), document, ()):
+        document.data = loader.construct_document(root)
+
+
+def _walk(node: yaml.Node, where: Location, document: Document, around: tuple[yaml.Node, ...]) -> bool:
+    """Notes the lines of a node and all below it; False if it holds itself, which an alias can make it do."""
+    if any(node is outer for outer in around):
+        line = node.start_mark.line + 1
+        document.problems.append(Problem(where, "an alias refers to what it stands in", line))
+        return False
     document.lines.setdefault(where, node.start_mark.line + 1)
+    around = (*around, node)
     if isinstance(node, yaml.MappingNode):
-        seen: dict[str, int] = {}
-        for key, value in node.value:
-            name, line = str(key.value), key.start_mark.line + 1
-            if name in seen:
-                message = f"the key stands here and on line {seen[name]}; keep one"
-                document.problems.append(Problem((*where, name), message, line))
-            seen[name] = line
-            document.lines[(*where, name)] = line
-            _walk(value, (*where, name), document)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            _walk(item, (*where, index), document)
+        return _walk_mapping(node, where, document, around)
+    if isinstance(node, yaml.SequenceNode):
+        found = [_walk(item, (*where, index), document, around) for index, item in enumerate(node.value)]
+        return all(found)
+    return True
+
+
+def _walk_mapping(
+    node: yaml.MappingNode, where: Location, document: Document, around: tuple[yaml.Node, ...]
+) -> bool:
+    seen: dict[str, int] = {}
+    sound = True
+    for key, value in node.value:
+        name, line = str(key.value), key.start_mark.line + 1
+        if name in seen:
+            message = f"the key stands here and on line {seen[name]}; keep one"
+            document.problems.append(Problem((*where, name), message, line))
+        seen[name] = line
+        document.lines[(*where, name)] = line
+        sound = _walk(value, (*where, name), document, around) and sound
+    return sound

@@ -2,11 +2,14 @@
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from po.faults import InputFault
 
 POINTER = "model.json"
 
@@ -15,11 +18,13 @@ def model_location(cell: Path) -> tuple[str, str | None]:
     """Where a finished cell's weights are: a folder, or a hub id with its revision.
 
     Raises:
-        FileNotFoundError: the cell has no weights yet.
+        InputFault: the cell has no weights yet.
     """
     pointer = cell / POINTER
     if not pointer.is_file():
-        raise FileNotFoundError(f"{pointer} is missing: {cell.name} has not been trained yet; run: python -m experiments.run MANIFEST")
+        raise InputFault(
+            f"{pointer} is missing: {cell.name} is not trained yet; run: python -m experiments.run MANIFEST"
+        )
     found = json.loads(pointer.read_text(encoding="utf-8"))
     if "id" in found:
         return found["id"], found["revision"]
@@ -33,6 +38,9 @@ def load_model(location: str, spec: Mapping[str, Any], revision: str | None = No
         location: a folder or a hub id.
         spec: the manifest's model entry.
         revision: commit of a hub id.
+
+    Raises:
+        OSError: there is no model at that place, or the hub cannot be reached.
     """
     from transformers import AutoModelForCausalLM
 
@@ -40,25 +48,20 @@ def load_model(location: str, spec: Mapping[str, Any], revision: str | None = No
         location,
         revision=revision,
         dtype=getattr(torch, spec["dtype"]),
-        attn_implementation=attention_of(spec),
+        attn_implementation=spec["attention"],
         trust_remote_code=spec["trust_remote_code"],
         use_safetensors=True,
     )
     return check_attention(model)
 
 
-def attention_of(spec: Mapping[str, Any]) -> str:
-    """The attention implementation that a model entry asks for."""
-    return str(spec["attention"])
-
-
 def check_attention(model: Any) -> Any:
-    """Falls back to eager attention where SDPA would drop the soft cap of the attention logits (Gemma 2), loudly."""
+    """Falls back to eager attention, loudly, where SDPA would drop the cap of attention logits (Gemma 2)."""
     config = model.config.get_text_config()
     if getattr(config, "attn_logit_softcapping", None) and config._attn_implementation == "sdpa":
-        import warnings
-
-        warnings.warn("this model caps its attention logits, which sdpa leaves out; eager attention is used instead", stacklevel=2)
+        warnings.warn(
+            "sdpa leaves out this model's cap on attention logits; eager attention is used", stacklevel=2
+        )
         model.set_attn_implementation("eager")
     return model
 
@@ -86,7 +89,7 @@ def build_model(spec: Mapping[str, Any], tokenizer: Any, seed: int) -> Any:
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        attn_implementation=attention_of(spec),
+        attn_implementation=spec["attention"],
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -94,9 +97,15 @@ def build_model(spec: Mapping[str, Any], tokenizer: Any, seed: int) -> Any:
 
 
 def load_tokenizer(corpus: Path) -> Any:
-    """The tokenizer that prepared a cell's data."""
+    """The tokenizer that prepared a cell's data.
+
+    Raises:
+        InputFault: the data have not been prepared.
+    """
     from transformers import AutoTokenizer
 
+    if not (corpus / "tokenizer").is_dir():
+        raise InputFault(f"{corpus / 'tokenizer'} is missing; run: python -m experiments.prepare {corpus}")
     return AutoTokenizer.from_pretrained(corpus / "tokenizer")
 
 

@@ -2,17 +2,24 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from po.faults import InputFault
+from po.hyperparameters import MethodError, nearest
 from po.methods import METHODS, Method
+
+_REMEDY = "run experiments.run again, it writes the file anew"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """Settings of the optimizer and its schedule; units: steps are optimizer steps, batch sizes count pairs (or rows)."""
+    """Settings of the optimizer and its schedule.
+
+    Units: steps are optimizer steps, batch sizes count pairs (sft: rows).
+    """
 
     epochs: float
     max_steps: int | None
@@ -35,27 +42,36 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a cell is trained: the method with its hyperparameters, the optimizer, the rows."""
+
+    method: Method
+    params: Mapping[str, Any]
+    training: TrainingSettings
+    data: Path
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainSettings:
     """One cell, as its training sees it.
 
     Attributes:
         folder: the cell's folder.
-        root: the experiment's folder, which the cell's paths are relative to.
-        method: None for a cell that is measured as it is.
+        stage_hash: content hash of all that decides the weights.
+        model: the manifest's model entry.
+        recipe: None for a cell that is measured as it is.
+        corpus: folder of the prepared data, with the tokenizer.
+        parent: folder of the cell whose weights are the start; None for the model as it is.
+        reference: folder of the reference log-probabilities, where the method needs them.
     """
 
     folder: Path
-    root: Path
-    name: str
     stage_hash: str
     seed: int
     model: Mapping[str, Any]
-    method: Method | None
-    params: Mapping[str, Any]
-    training: TrainingSettings | None
+    recipe: Recipe | None
     corpus: Path
     parent: Path | None
-    data: Path | None
     reference: Path | None
 
 
@@ -63,34 +79,56 @@ def read_settings(folder: Path) -> TrainSettings:
     """The settings of a cell.
 
     Raises:
-        FileNotFoundError: the folder has no cell.json.
-        ValueError: an unknown or missing key, an unknown method.
+        InputFault: the folder has no cell.json, or in it are an unknown or missing key, an unknown method, a
+            value that the method does not allow.
     """
     path = folder / "cell.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; cells are made by: python -m experiments.run MANIFEST")
-    cell = json.loads(path.read_text(encoding="utf-8"))
-    root, train = folder.resolve().parents[1], cell["train"]
-    return TrainSettings(
-        folder=folder.resolve(),
-        root=root,
-        name=cell["name"],
-        stage_hash=cell["hashes"]["train"],
-        seed=cell["seed"],
-        model=cell["model"],
-        method=METHODS[train["method"]] if train else None,
-        params=train["params"] if train else {},
-        training=_training(train["training"], path) if train else None,
-        corpus=root / cell["corpus"],
-        parent=root / cell["parent"] if cell["parent"] else None,
-        data=root / train["data"] if train else None,
-        reference=root / cell["reference"] if cell["reference"] else None,
+        raise InputFault(f"{path} is missing; cells are made by: python -m experiments.run MANIFEST")
+    try:
+        cell = json.loads(path.read_text(encoding="utf-8"))
+        root = folder.resolve().parents[1]
+        recipe = _recipe(cell["train"], root) if cell["train"] else None
+        if recipe is not None and recipe.method.needs_reference and not cell["reference"]:
+            raise MethodError(
+                f"{recipe.method.name} needs reference log-probabilities, but reference is null; {_REMEDY}"
+            )
+        return TrainSettings(
+            folder=folder.resolve(),
+            stage_hash=cell["hashes"]["train"],
+            seed=cell["seed"],
+            model=cell["model"],
+            recipe=recipe,
+            corpus=root / cell["corpus"],
+            parent=root / cell["parent"] if cell["parent"] else None,
+            reference=root / cell["reference"] if cell["reference"] else None,
+        )
+    except json.JSONDecodeError as error:
+        raise InputFault(f"{path}: not a JSON document ({error}); {_REMEDY}") from None
+    except KeyError as error:
+        raise InputFault(f"{path}: key {error} is missing; {_REMEDY}") from None
+    except MethodError as error:
+        raise InputFault(f"{path}: {error}") from None
+
+
+def _recipe(train: Mapping[str, Any], root: Path) -> Recipe:
+    name = train["method"]
+    if name not in METHODS:
+        raise MethodError(
+            f"unknown method '{name}'{nearest(name, METHODS)} Known: {', '.join(sorted(METHODS))}."
+        )
+    method, given = METHODS[name], train["params"]
+    params = method.check_params(given)
+    _same_keys("train.params", given, params)
+    training = train["training"]
+    _same_keys("train.training", training, [field.name for field in dataclasses.fields(TrainingSettings)])
+    return Recipe(
+        method=method, params=params, training=TrainingSettings(**training), data=root / train["data"]
     )
 
 
-def _training(values: Mapping[str, Any], path: Path) -> TrainingSettings:
-    known = {field.name for field in dataclasses.fields(TrainingSettings)}
-    wrong = sorted(set(values) ^ known)
+def _same_keys(place: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Every value that is used must stand in cell.json: a later default must not change what a cell means."""
+    wrong = sorted(set(given) ^ set(known))
     if wrong:
-        raise ValueError(f"{path}: train.training has unknown or missing keys: {', '.join(wrong)}; run experiments.run again, it writes the file anew")
-    return TrainingSettings(**values)
+        raise MethodError(f"{place} has unknown or missing keys: {', '.join(wrong)}; {_REMEDY}")

@@ -11,7 +11,8 @@ version: 1
 name: micro
 models:
   tiny:
-    from_scratch: {architecture: llama, hidden_size: 64, layers: 2, heads: 2, max_positions: 128, tokenizer: {kind: bpe, vocab_size: 400}}
+    from_scratch:
+      {architecture: llama, hidden_size: 64, layers: 2, heads: 2, max_positions: 128, tokenizer: {vocab_size: 400}}
 tasks:
   numbers:
     type: translation
@@ -29,7 +30,7 @@ methods:
   cpo: {from: sft, params: {beta: 0.1}}
 seeds: [1, 2]
 from_seed: first
-training: {max_steps: 6, global_batch_size: 8, per_device_batch_size: 4, learning_rate: 1.0e-3, logging_steps: 2, save_steps: 2}
+training: {max_steps: 6, global_batch_size: 8, per_device_batch_size: 4, learning_rate: 1.0e-3, save_steps: 2}
 """
 
 
@@ -40,9 +41,19 @@ def write_manifest(folder: Path, text: str = MANIFEST) -> Path:
 
 
 def start_runner(folder: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "experiments.run", str(folder / "micro.yaml"), "--runs", str(folder / "runs"), *options]
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.run",
+        str(folder / "micro.yaml"),
+        "--runs",
+        str(folder / "runs"),
+        *options,
+    ]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def run(folder: Path, *options: str, code: int = 0) -> str:

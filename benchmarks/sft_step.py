@@ -1,0 +1,78 @@
+"""A supervised step: our completion-only head in length groups against TRL's loss, same model, same batches, in turn.
+
+python -m benchmarks.sft_step
+"""
+
+import random
+import statistics
+import tempfile
+import time
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from trl import SFTTrainer
+
+from experiments.memory import keep_freed_memory
+from po.sft import sft_trainer
+
+STEPS, ROWS, VOCABULARY = 7, 64, 5000
+
+
+def _rows(chance: random.Random) -> list[dict[str, Any]]:
+    """Prompt and completion of about 17 tokens each, as in image captions."""
+
+    def ids() -> list[int]:
+        return [
+            chance.randrange(3, VOCABULARY) for _ in range(max(4, round(chance.lognormvariate(2.8, 0.4))))
+        ]
+
+    return [{"prompt_ids": ids(), "completion_ids": ids()} for _ in range(ROWS)]
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    """TRL asks for one; nothing is tokenized here."""
+    words = {"<pad>": 0, "</s>": 1, "<unk>": 2}
+    model = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    return PreTrainedTokenizerFast(tokenizer_object=model, pad_token="<pad>", eos_token="</s>")
+
+
+def measure() -> list[tuple[str, str]]:
+    """Median seconds of forward and backward, their ratio, and how far loss and gradient differ."""
+    keep_freed_memory()
+    torch.manual_seed(0)
+    shape = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 5, "num_attention_heads": 8}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, tie_word_embeddings=True, **shape))
+    model.train()
+    rows = _rows(random.Random(0))
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = {
+            "output_dir": folder,
+            "use_cpu": not torch.cuda.is_available(),
+            "bf16": False,
+            "report_to": "none",
+        }
+        trainer = sft_trainer(model, _tokenizer(), rows, arguments | {"gradient_checkpointing": False}, [])
+        batch = dict(trainer.data_collator(list(trainer.train_dataset)))
+    seconds: dict[str, list[float]] = {"ours": [], "trl": []}
+    found: dict[str, tuple[float, torch.Tensor]] = {}
+    for _ in range(STEPS):
+        for name, compute in (("ours", type(trainer).compute_loss), ("trl", SFTTrainer.compute_loss)):
+            model.zero_grad()
+            started = time.perf_counter()
+            count = (batch["labels"][:, 1:] != -100).sum()
+            loss = compute(trainer, model, dict(batch), num_items_in_batch=count)
+            loss.backward()
+            seconds[name].append(time.perf_counter() - started)
+            gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+            found[name] = (loss.item(), gradient.clone())
+    ours, peer = (statistics.median(seconds[name][1:]) for name in ("ours", "trl"))
+    gap = (found["ours"][1] - found["trl"][1]).norm() / found["trl"][1].norm()
+    return [
+        ("SFT step, TRL, seconds", f"{peer:.3f}"),
+        ("SFT step, ours, seconds", f"{ours:.3f}"),
+        ("SFT step, TRL / ours", f"{peer / ours:.2f}"),
+        ("loss difference", f"{abs(found['ours'][0] - found['trl'][0]):.1e}"),
+        ("gradient difference, relative", f"{gap:.1e}"),
+    ]

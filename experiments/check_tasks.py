@@ -1,0 +1,218 @@
+"""Faults of a manifest's models and tasks: data, prompts, lengths, pairs, decoding, metrics."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from eval.backends import BACKENDS
+from eval.decoding import Decoding
+from eval.faults import EvalError
+from eval.metrics import METRICS, default_metrics
+from experiments.check_methods import ancestors, resolved
+from experiments.generators import GENERATORS
+from experiments.locations import DATA_ENDINGS, expand, is_local, is_template, looks_like_path, unset_variable
+from experiments.problems import Problem, nearest
+from experiments.prompts import template_fault
+from experiments.raw_entries import Place, Raw, items, unknown_name
+from experiments.schema import FromScratch
+from experiments.schema_tasks import Generation, Task
+from experiments.selectors import condition_fault, matches
+
+
+def data_problems(raw: Raw) -> Iterator[Problem]:
+    """Faults of ``models`` and ``tasks``, and of what the report selects by."""
+    for name, model in items(raw, "models"):
+        yield from _model(model, ("models", name))
+    for name, task in items(raw, "tasks"):
+        where: Place = ("tasks", name)
+        yield from _metric_names(task.get("metrics"), (*where, "metrics"))
+        yield from _data(task, where)
+        yield from _prompt(task.get("prompt"), (*where, "prompt"))
+        yield from _generation(task.get("generation", {}), (*where, "generation"))
+        yield from _pairs(raw, name, task, where)
+        yield from _lengths(raw, task, where)
+        yield from _selection(raw, name, task)
+
+
+def _variable(text: str, where: Place) -> Iterator[Problem]:
+    name = unset_variable(text)
+    if name:
+        message = (
+            f"the environment variable {name} is not set; put {name}=/path/to/it in front of the command"
+        )
+        yield Problem(where, message)
+
+
+def _model(model: Raw, where: Place) -> Iterator[Problem]:
+    location, template = model.get("id"), model.get("chat_template")
+    if isinstance(location, str):
+        yield from _variable(location, (*where, "id"))
+        if not unset_variable(location) and _is_missing(expand(location)):
+            yield Problem((*where, "id"), f"there is no folder '{expand(location)}' (seen from {Path.cwd()})")
+    if isinstance(template, str) and not is_template(template):
+        yield from _variable(template, (*where, "chat_template"))
+        if not unset_variable(template) and not Path(expand(template)).is_file():
+            message = f"'{template}' is neither a file nor a template (a template contains '{{{{' or '{{%')"
+            yield Problem((*where, "chat_template"), message)
+
+
+def _is_missing(location: str) -> bool:
+    return looks_like_path(location) and not Path(location).is_dir()
+
+
+def _metric_names(names: Any, where: Place) -> Iterator[Problem]:
+    for index, name in enumerate(names if isinstance(names, list) else ()):
+        if isinstance(name, str) and name not in METRICS:
+            yield Problem((*where, index), f"'{name}' is no metric; {nearest(name, METRICS)}")
+
+
+def _data(task: Raw, where: Place) -> Iterator[Problem]:
+    data = task.get("data")
+    generator = data.get("generator") if isinstance(data, Mapping) else None
+    if isinstance(generator, str) and generator not in GENERATORS:
+        message = f"'{generator}' is no generator; {nearest(generator, GENERATORS)}"
+        yield Problem((*where, "data", "generator"), message)
+    for split in ("sft", "train", "dev"):
+        yield from _source(task.get(split), (*where, split))
+    for test, source in items(task, "tests"):
+        yield from _source(source, (*where, "tests", test))
+
+
+def _source(source: Any, where: Place) -> Iterator[Problem]:
+    if not isinstance(source, Mapping) or not isinstance(source.get("dataset"), str):
+        return
+    where = (*where, "dataset")
+    if unset_variable(source["dataset"]):
+        yield from _variable(source["dataset"], where)
+        return
+    dataset = expand(source["dataset"])
+    if is_local(dataset) and not Path(dataset).is_file():
+        yield Problem(where, f"there is no file '{dataset}' (seen from {Path.cwd()})")
+    elif not is_local(dataset) and looks_like_path(dataset):
+        yield Problem(
+            where, f"'{dataset}' is no kind of file that can be read; known: {', '.join(DATA_ENDINGS)}"
+        )
+
+
+def _prompt(prompt: Any, where: Place) -> Iterator[Problem]:
+    if not isinstance(prompt, str):
+        return
+    if not is_template(prompt):
+        yield from _variable(prompt, where)
+        if unset_variable(prompt):
+            return
+        if not Path(expand(prompt)).is_file():
+            message = f"'{prompt}' is neither a file nor a template (a template contains '{{{{ source }}}}')"
+            yield Problem(where, message)
+            return
+    fault = template_fault(prompt)
+    if fault:
+        yield Problem(where, fault)
+
+
+def _generation(generation: Any, where: Place) -> Iterator[Problem]:
+    try:
+        settings = Generation.model_validate(generation)
+    except ValidationError:
+        return  # the schema's matter
+    fault = decoding_fault(settings)
+    if fault:
+        yield Problem(where, fault)
+
+
+def decoding_fault(settings: Generation) -> str | None:
+    """What is wrong with decoding settings, each of which is allowed, together; or None."""
+    if settings.backend not in BACKENDS:
+        return f"'{settings.backend}' is no backend; {nearest(settings.backend, BACKENDS)}"
+    try:
+        Decoding.from_mapping(settings.model_dump())
+    except EvalError as error:
+        return str(error)
+    return None
+
+
+def _pairs(raw: Raw, name: str, task: Raw, where: Place) -> Iterator[Problem]:
+    pairs, train = task.get("pairs"), task.get("train")
+    columns = train.get("columns") if isinstance(train, Mapping) else None
+    own = isinstance(columns, Mapping) and "chosen" in columns
+    if isinstance(pairs, Mapping):
+        yield from _sampled(raw, pairs, (*where, "pairs"))
+        if own:
+            message = "the training data bring pairs of their own (columns chosen and rejected); keep one"
+            yield Problem((*where, "pairs"), message)
+    if pairs is None and not own:
+        yield from _without_pairs(raw, name, where)
+
+
+def _sampled(raw: Raw, pairs: Raw, where: Place) -> Iterator[Problem]:
+    scorer, parent, methods = pairs.get("scorer"), pairs.get("from", "sft"), dict(items(raw, "methods"))
+    if isinstance(scorer, str) and scorer not in METRICS:
+        yield Problem((*where, "scorer"), f"'{scorer}' is no metric; {nearest(scorer, METRICS)}")
+    if unknown_name(parent, raw.get("methods")):
+        message = f"'{parent}' is no method of this manifest; {nearest(parent, raw['methods'])}"
+        yield Problem((*where, "from"), message)
+    for name in ancestors(parent, methods):
+        method = resolved(name, methods[name])
+        if method is not None and method.paired:
+            message = f"the pairs would be sampled from '{name}', which learns from these very pairs"
+            yield Problem((*where, "from"), f"{message}; sample from one that does not, such as sft")
+
+
+def _without_pairs(raw: Raw, task: str, where: Place) -> Iterator[Problem]:
+    rules = raw.get("exclude")
+    for name, entry in items(raw, "methods"):
+        method = resolved(name, entry)
+        if method is None or not method.paired:
+            continue
+        facts = {"task": task, "method": name}
+        if not any(_surely_matches(rule, facts) for rule in (rules if isinstance(rules, list) else ())):
+            remedy = "give 'pairs: {from: sft}', or train the columns chosen and rejected"
+            yield Problem(where, f"'{name}' learns from pairs, and this task has none; {remedy}")
+
+
+def _surely_matches(rule: Any, facts: Mapping[str, str]) -> bool:
+    when = rule.get("when") if isinstance(rule, Mapping) else None
+    if not isinstance(when, Mapping) or any(condition_fault(str(key), value) for key, value in when.items()):
+        return False
+    return matches(when, facts)
+
+
+def _lengths(raw: Raw, task: Raw, where: Place) -> Iterator[Problem]:
+    """A prompt and its answer must fit the positions of a model that is made here."""
+    # a prompt limit that nobody wrote down is no promise of long prompts
+    prompt = task.get("max_prompt_length", 1)
+    answer = task.get("max_completion_length", Task.model_fields["max_completion_length"].default)
+    if not isinstance(prompt, int) or not isinstance(answer, int):
+        return
+    for name, model in items(raw, "models"):
+        scratch = model.get("from_scratch")
+        if not isinstance(scratch, Mapping):
+            continue
+        positions = scratch.get("max_positions", FromScratch.model_fields["max_positions"].default)
+        if isinstance(positions, int) and prompt + answer > positions:
+            lengths = f"max_prompt_length {prompt} and max_completion_length {answer}"
+            remedy = "lower them, or raise its max_positions"
+            yield Problem(where, f"{lengths} do not fit the {positions} positions of '{name}'; {remedy}")
+
+
+def _selection(raw: Raw, name: str, task: Raw) -> Iterator[Problem]:
+    """The report can select by a metric only where it is measured on a development split."""
+    report = raw.get("report")
+    select = report.get("select") if isinstance(report, Mapping) else None
+    metric = select.get("metric") if isinstance(select, Mapping) else None
+    if not isinstance(metric, str):
+        return
+    where = ("report", "select")
+    measured = task.get("metrics")
+    if not isinstance(measured, list) and task.get("type") in ("translation", "summarization"):
+        measured = default_metrics(task["type"], str(task.get("target_lang")))
+    if metric not in METRICS:
+        yield Problem((*where, "metric"), f"'{metric}' is no metric; {nearest(metric, METRICS)}")
+    elif measured is not None and metric not in measured:
+        message = f"'{metric}' is not measured in task '{name}'; {nearest(metric, measured)}"
+        yield Problem((*where, "metric"), message)
+    if task.get("data") is None and task.get("dev") is None:
+        message = f"hyperparameters are chosen on the split dev, and task '{name}' has none; give it dev"
+        yield Problem(where, message)

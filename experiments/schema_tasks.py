@@ -1,0 +1,150 @@
+"""The words of a manifest's tasks: data, pairs, decoding; and what all entries have in common."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from experiments.problems import nearest
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+-]*$")]
+
+
+COLUMNS = (
+    "id",
+    "category",
+    "source",
+    "reference",
+    "references",
+    "prompt",
+    "chosen",
+    "rejected",
+    "chosen_score",
+    "rejected_score",
+)
+
+
+class Entry(BaseModel):
+    """Base of all entries: unknown keys are faults, numbers are not read out of text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Source(Entry):
+    """A split of a data set: a local JSONL, CSV or Parquet file, or the id of a data set on a hub."""
+
+    dataset: str
+    revision: str | None = None
+    split: str | None = None
+    columns: dict[str, str] = {}
+    limit: Count | None = None
+
+    @field_validator("columns")
+    @classmethod
+    def _known_columns(cls, columns: dict[str, str]) -> dict[str, str]:
+        for name in columns:
+            if name not in COLUMNS:
+                raise ValueError(
+                    f"'{name}' is none of our names, which stand on the left; {nearest(name, COLUMNS)}"
+                )
+        if ("chosen" in columns) != ("rejected" in columns):
+            raise ValueError("a pair has two sides; name the columns of both chosen and rejected")
+        return columns
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether the rows bring preference pairs of their own."""
+        return "chosen" in self.columns
+
+
+class Generated(Entry):
+    """Data that the project generates; the sizes count rows."""
+
+    generator: str
+    seed: Seed = 0
+    sft: Count
+    train: Count
+    dev: Count
+    test: Count
+
+
+class Pairs(Entry):
+    """Preference pairs made on policy: sample, score, choose."""
+
+    from_: Annotated[str, Field(alias="from")] = "sft"
+    samples: Annotated[int, Field(ge=2)] = 8
+    temperature: Positive = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=0)] = 0
+    scorer: str = "chrf"
+    choose: Literal["best-worst", "best-random", "reference-worst"] = "best-worst"
+    min_gap: Annotated[float, Field(ge=0)] = 0.0
+    max_gap: Positive | None = None
+    include_reference: bool = False
+    limit: Count | None = None
+    batch_size: Count = 64
+    seed: Seed = 0
+
+
+class Generation(Entry):
+    """Decoding of the test sets; every value is passed on, none is left to a model's own file."""
+
+    backend: str = "transformers"
+    do_sample: bool = False
+    temperature: Positive = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=0)] = 0
+    num_beams: Count = 1
+    max_new_tokens: Count = 256
+    batch_size: Count = 64
+    n: Count = 1
+    seed: Seed = 0
+
+
+class Task(Entry):
+    """A task: its kind, its data, how a prompt is written, how outputs are made and measured."""
+
+    type: Literal["translation", "summarization"]
+    source_lang: str = "en"
+    target_lang: str | None = None
+    data: Generated | None = None
+    sft: Source | None = None
+    train: Source | None = None
+    dev: Source | None = None
+    tests: dict[Name, Source] = {}
+    prompt: str | None = None
+    max_prompt_length: Count = 256
+    max_completion_length: Count = 256
+    pairs: Pairs | None = None
+    generation: Generation = Generation()
+    metrics: Annotated[list[str], Field(min_length=1)] | None = None
+
+    @field_validator("metrics")
+    @classmethod
+    def _different_metrics(cls, metrics: list[str] | None) -> list[str] | None:
+        if metrics and len(set(metrics)) != len(metrics):
+            raise ValueError(f"{metrics} names a metric twice")
+        return metrics
+
+    @field_validator("tests")
+    @classmethod
+    def _not_the_dev_split(cls, tests: dict[str, Source]) -> dict[str, Source]:
+        if "dev" in tests:
+            raise ValueError(
+                "'dev' is the split that hyperparameters are chosen on; give it as dev:, beside tests"
+            )
+        return tests
+
+    @model_validator(mode="after")
+    def _has_data(self) -> "Task":
+        if self.type == "translation" and self.target_lang is None:
+            raise ValueError(
+                "a translation task needs target_lang (such as 'de'): it decides the tokenizer of BLEU"
+            )
+        if self.data is not None and (self.sft or self.train or self.dev or self.tests):
+            raise ValueError("give either data (a generator) or sft/train/dev/tests, not both")
+        if self.data is None and (self.train is None or not self.tests):
+            raise ValueError("give data (a generator), or train and tests (files or data set ids)")
+        return self

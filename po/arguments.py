@@ -1,0 +1,75 @@
+"""A cell's settings as the keyword arguments of transformers.TrainingArguments."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from po.faults import InputFault
+from po.settings import TrainingSettings
+
+
+def world_size() -> int:
+    """Number of processes that train this cell together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def trainer_arguments(training: TrainingSettings, seed: int, output: Path, n_rows: int) -> dict[str, Any]:
+    """Keyword arguments of transformers.TrainingArguments.
+
+    Args:
+        training: the cell's settings.
+        seed: of the order of the rows and all else that is drawn.
+        output: where checkpoints go.
+        n_rows: size of the training data; with ``epochs`` it decides the number of steps.
+
+    Raises:
+        InputFault: the global batch cannot be split as it is told, or one process sees several GPUs.
+    """
+    steps = training.max_steps or max(1, round(training.epochs * -(-n_rows // training.global_batch_size)))
+    return {
+        "output_dir": str(output),
+        "max_steps": steps,
+        "per_device_train_batch_size": training.per_device_batch_size,
+        "gradient_accumulation_steps": _accumulation(training),
+        "learning_rate": training.learning_rate,
+        "lr_scheduler_type": training.scheduler,
+        "warmup_steps": round(training.warmup_ratio * steps),
+        "optim": "adamw_torch_fused",
+        "weight_decay": training.weight_decay,
+        "max_grad_norm": training.max_grad_norm,
+        "adam_beta1": training.adam_beta1,
+        "adam_beta2": training.adam_beta2,
+        "adam_epsilon": training.adam_epsilon,
+        "bf16": training.precision == "bf16",
+        "gradient_checkpointing": training.gradient_checkpointing,
+        "logging_steps": training.logging_steps,
+        "logging_first_step": True,
+        "include_num_input_tokens_seen": "non_padding",
+        "logging_nan_inf_filter": False,  # a loss that is not finite must be seen
+        "save_steps": training.save_steps,
+        "seed": seed,
+        "data_seed": seed,
+        "report_to": "none",
+        "disable_tqdm": not sys.stderr.isatty(),
+        "use_cpu": not torch.cuda.is_available(),
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }
+
+
+def _accumulation(training: TrainingSettings) -> int:
+    """Micro-batches a step: the global batch is kept whatever the number of processes."""
+    world, per_device = world_size(), training.per_device_batch_size
+    if world == 1 and torch.cuda.device_count() > 1:
+        raise InputFault(
+            f"{torch.cuda.device_count()} GPUs are visible to one process, which would multiply the batch; "
+            "set CUDA_VISIBLE_DEVICES to one, or start with: torchrun --nproc_per_node N -m po.train CELL"
+        )
+    if training.global_batch_size % (per_device * world):
+        raise InputFault(
+            f"global_batch_size {training.global_batch_size} is not divisible by {world} "
+            f"processes x per_device_batch_size {per_device}"
+        )
+    return training.global_batch_size // (per_device * world)
