@@ -1,4 +1,4 @@
-"""A supervised step: our completion-only head in length groups against TRL's loss, same model, same batches, in turn.
+"""A supervised step: our completion-only loss in length groups against TRL's, same model and batch, in turn.
 
 python -m benchmarks.sft_step
 """

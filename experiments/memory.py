@@ -1,7 +1,8 @@
 """Memory that training frees is kept for the next step instead of being given back to the system.
 
-By default glibc returns every large tensor that is freed and asks for fresh pages at the next step; clearing those
-pages can take longer than the arithmetic (a step of a 5 M-parameter model on two cores: 7.7 s against 0.9 s).
+By default glibc gives back every large tensor that is freed and asks for fresh pages at the next step. Where
+page faults are dear (virtual machines), that takes longer than the arithmetic; see
+`python -m benchmarks.allocator`.
 """
 
 import ctypes
@@ -12,7 +13,11 @@ _NEVER = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Tells this process's allocator to keep what is freed; whether it listened (glibc does, others are left alone)."""
+    """Tells this process's allocator to keep what is freed.
+
+    Returns:
+        Whether it listened: glibc does, others are left alone.
+    """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):

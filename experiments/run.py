@@ -4,8 +4,8 @@
     python -m experiments.run MANIFEST --only method=dpo,model=tiny --jobs 2 --gpus 0,1
     python -m experiments.run MANIFEST --smoke
 
-Running the same command again is how to resume, after an interruption, a crash or a change of the manifest. Ctrl-C once stops
-at the next safe point, twice at once. Several runners may work on one folder.
+Running the same command again is how to resume, after an interruption, a crash or a change of the manifest.
+Ctrl-C once stops at the next safe point, twice at once. Several runners may work on one folder.
 
 Writes  runs/<name>/ (see docs/files.md)
 Exit    0 everything done, 1 something failed (the rest was done), 2 a fault in the manifest, 130 interrupted
@@ -39,11 +39,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:  # ManifestError among them
         print(error, file=sys.stderr)  # noqa: T201 the command's own message
         return EXIT_BAD_MANIFEST
-    if not jobs:
-        print(f"--only {options.only} matches no cell of {options.manifest}", file=sys.stderr)  # noqa: T201
+    gpus = [gpu for gpu in (options.gpus or os.environ.get("CUDA_VISIBLE_DEVICES", "")).split(",") if gpu]
+    most = max(jobs, key=lambda job: job.gpus)
+    if most.gpus > len(gpus):
+        text = f"{most.label} asks for {most.gpus} GPUs, and {len(gpus)} may be used; name them with --gpus"
+        print(text, file=sys.stderr)  # noqa: T201
         return EXIT_BAD_MANIFEST
     loaded.write_plan()
-    outcomes = _run(jobs, options)
+    outcomes = _run(jobs, options.jobs, gpus)
     if "interrupted" in outcomes or len(outcomes) < len(jobs):
         return INTERRUPTED
     code = 1 if {"failed", "blocked"} & set(outcomes) else 0
@@ -61,7 +64,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--only",
         default="",
         metavar="KEY=VALUE,...",
-        help="only the cells that match, and what they need; keys: model, task, method, seed, stage, params.<name>",
+        help="only the cells that match, and what they need; keys: model, task, method, seed, stage, params.X",
     )
     parser.add_argument(
         "--jobs",
@@ -92,10 +95,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _run(jobs: list[Job], options: argparse.Namespace) -> list[str]:
-    gpus = (options.gpus or os.environ.get("CUDA_VISIBLE_DEVICES", "")).split(",")
+def _run(jobs: list[Job], most_jobs: int | None, gpus: list[str]) -> list[str]:
     display = TerminalDisplay(jobs)
-    scheduler = Scheduler(jobs, make_slots(options.jobs, [gpu for gpu in gpus if gpu]), display)
+    scheduler = Scheduler(jobs, make_slots(most_jobs, gpus), display)
     asked = 0
 
     def interrupt(number: int, frame: FrameType | None) -> None:

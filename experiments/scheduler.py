@@ -1,4 +1,7 @@
-"""Runs jobs in order of their needs, as many at a time as there are CPUs, GPUs and ``--jobs``; several schedulers share a folder."""
+"""Runs jobs in order of their needs, as many at a time as CPUs, GPUs and ``--jobs`` allow.
+
+Several schedulers may share a folder: claims decide who does a stage.
+"""
 
 import contextlib
 import os
@@ -42,7 +45,7 @@ class _Slots:
     gpus: list[str]
 
     def take(self, job: Job) -> tuple[str, ...] | None:
-        """The GPUs for a job, or None if it has to wait; a job that asks for more than the machine has gets the machine alone."""
+        """The GPUs for a job, or None if it has to wait; no job waits for more CPUs than there are."""
         if self.jobs < 1 or len(self.gpus) < job.gpus or self.cpus < min(job.cpus, os.cpu_count() or 1):
             return None
         self.jobs -= 1

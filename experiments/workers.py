@@ -1,8 +1,8 @@
 """Processes that do one stage each, forked from a server that has the heavy libraries loaded already.
 
-Importing transformers takes five seconds and more, which in a small grid is most of the time. The server imports
-it once; a stage then starts in milliseconds and is still a process of its own: it can crash, be killed, and frees
-all it took.
+Importing transformers takes five seconds and more, which in a small grid is most of the time. The server
+imports it once; a stage then starts in milliseconds and is still a process of its own: it can crash, be
+killed, and frees all it took.
 """
 
 import multiprocessing

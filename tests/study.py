@@ -12,7 +12,7 @@ name: micro
 models:
   tiny:
     from_scratch:
-      {architecture: llama, hidden_size: 64, layers: 2, heads: 2, max_positions: 128, tokenizer: {vocab_size: 400}}
+      {hidden_size: 64, layers: 2, heads: 2, max_positions: 96, tokenizer: {vocab_size: 400}}
 tasks:
   numbers:
     type: translation

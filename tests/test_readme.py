@@ -20,7 +20,7 @@ TABLES = [("methods", methods_table()), ("metrics", metric_table(METRICS.values(
 @pytest.mark.parametrize(("name", "table"), TABLES, ids=["methods", "metrics"])
 def test_a_table_of_the_readme_is_what_the_code_prints(name: str, table: str) -> None:
     inside = README.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0]
-    assert inside.strip() == table.strip(), f"paste what the table's module prints between the marks of '{name}'"
+    assert inside.strip() == table.strip(), f"paste what the module prints between the marks of '{name}'"
 
 
 def test_every_module_that_is_called_has_a_command_line_that_explains_itself(
