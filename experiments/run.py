@@ -64,7 +64,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--only",
         default="",
         metavar="KEY=VALUE,...",
-        help="only the cells that match, and what they need; keys: model, task, method, seed, stage, params.X",
+        help="only the matching cells and what they need; keys: model, task, method, seed, stage, params.X",
     )
     parser.add_argument(
         "--jobs",
