@@ -71,8 +71,8 @@ def test_two_processes_train_what_one_trains(dpo):
     result = json.loads((dpo / "train.json").read_text())
     assert (result["processes"], result["steps"]) == (2, 6)
     for one, two in zip(log[:-1], read_log(dpo)[:-1], strict=True):
-        expected_row = {name: pytest.approx(value, rel=1e-4, abs=1e-5) for name, value in timeless(one).items()}
-        assert timeless(two) == expected_row
+        near = {name: pytest.approx(value, rel=1e-4, abs=1e-5) for name, value in timeless(one).items()}
+        assert timeless(two) == near
     found = weights(dpo)
     for name, tensor in expected.items():
         assert torch.allclose(found[name], tensor, rtol=1e-4, atol=1e-5), name
