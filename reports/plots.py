@@ -1,5 +1,6 @@
 """Figures as SVG: every dot is one trained model. Safe for colour-blind readers; same input, same bytes."""
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -60,6 +61,48 @@ def _draw_row(axis: Any, row: Row, height: int) -> None:
     axis.scatter([row.mean], [height], s=70, marker="|", linewidths=2.5, color=colour, zorder=4)
 
 
+def _window(column: Column) -> tuple[float, float]:
+    """Least and greatest value to draw; a row far from all others (an untrained model) is left outside.
+
+    Far is more than twice the width that the rows near the median take up.
+    """
+    means = [row.mean for row in column.rows if row.mean is not None]
+    middle = statistics.median(means)
+    reach = 10 * statistics.median(abs(mean - middle) for mean in means)
+    low, high = _span(column, middle - reach, middle + reach)
+    margin = 2 * (high - low)
+    return _span(column, low - margin, high + margin)
+
+
+def _span(column: Column, low: float, high: float) -> tuple[float, float]:
+    """Least and greatest seed of the rows whose mean lies between two bounds."""
+    inside = [row for row in column.rows if row.mean is not None and low <= row.mean <= high]
+    values = [value for row in inside for value in row.values.values()]
+    return min(values), max(values)
+
+
+def _draw_outside(axis: Any, value: str, height: int, *, left: bool) -> None:
+    """An arrow at the edge with the value, for a row that lies outside the window."""
+    text = f"\N{LEFTWARDS ARROW} {value}" if left else f"{value} \N{RIGHTWARDS ARROW}"
+    side = {"x": 0.02, "ha": "left"} if left else {"x": 0.98, "ha": "right"}
+    axis.text(y=height, s=text, va="center", color=NEUTRAL, transform=axis.get_yaxis_transform(), **side)
+
+
+def _draw_column(axis: Any, column: Column) -> None:
+    low, high = _window(column)
+    for index, row in enumerate(column.rows):
+        if row.mean is None:
+            continue
+        if low <= row.mean <= high:
+            _draw_row(axis, row, index)
+        else:
+            _draw_outside(axis, number(row.mean, decimals(column.unit)), index, left=row.mean < low)
+        if row.is_baseline:
+            axis.axvline(row.mean, linestyle="--", linewidth=1, color="#0072B2")
+    axis.set_title(arrow(column), fontsize=10)
+    axis.margins(x=0.12)
+
+
 def metric_figure(columns: Sequence[Column]) -> Figure:
     """One panel a metric, one line a method: a circle per seed, a bar for the mean, the baseline dashed."""
     rows = len(columns[0].rows)
@@ -67,13 +110,8 @@ def metric_figure(columns: Sequence[Column]) -> Figure:
         width, height = 1.6 + 2.6 * len(columns), 0.9 + 0.27 * rows
         figure, axes = plt.subplots(1, len(columns), figsize=(width, height), sharey=True, squeeze=False)
         for axis, column in zip(axes[0], columns, strict=True):
-            for index, row in enumerate(column.rows):
-                if row.values:
-                    _draw_row(axis, row, index)
-                if row.is_baseline and row.mean is not None:
-                    axis.axvline(row.mean, linestyle="--", linewidth=1, color="#0072B2")
-            axis.set_title(arrow(column), fontsize=10)
-            axis.margins(x=0.12)
+            if any(row.mean is not None for row in column.rows):
+                _draw_column(axis, column)
         axes[0][0].set_yticks(range(rows), [row.variant.label for row in columns[0].rows])
         axes[0][0].set_ylim(rows - 0.5, -0.5)
         figure.tight_layout()
@@ -83,7 +121,8 @@ def metric_figure(columns: Sequence[Column]) -> Figure:
         name=f"scores.{columns[0].model}.{columns[0].task}.{columns[0].test}",
         svg=svg,
         alt=f"Scores of every method on {where}. " + " ".join(map(_spoken, columns)),
-        caption=f"{where}. Circle: one seed. Bar: mean. Dashed: baseline. Green is better, orange worse.",
+        caption=f"{where}. Circle: one seed. Bar: mean. Dashed: baseline. Green is better, orange worse; "
+        "an arrow stands for a value far outside.",
     )
 
 
