@@ -13,6 +13,7 @@ Exit    0 everything done, 1 something failed (the rest was done), 2 a fault in 
 
 import argparse
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,14 +38,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         loaded = load(options.manifest, options.runs, smoke=options.smoke)
         jobs = loaded.graph.select(parse_only(options.only))
     except ValueError as error:  # ManifestError among them
-        print(error, file=sys.stderr)  # noqa: T201 the command's own message
+        sys.stderr.write(f"{error}\n")
         return EXIT_BAD_MANIFEST
     gpus = [gpu for gpu in (options.gpus or os.environ.get("CUDA_VISIBLE_DEVICES", "")).split(",") if gpu]
     most = max(jobs, key=lambda job: job.gpus)
     if most.gpus > len(gpus):
         text = f"{most.label} asks for {most.gpus} GPUs, and {len(gpus)} may be used; name them with --gpus"
-        print(text, file=sys.stderr)  # noqa: T201
+        sys.stderr.write(f"{text}\n")
         return EXIT_BAD_MANIFEST
+    if not most.gpus and shutil.which("nvidia-smi"):
+        sys.stderr.write("no stage asks for a GPU (resources: {default: {gpus: 1}}); all run on the CPU\n")
     loaded.write_plan()
     outcomes = _run(jobs, options.jobs, gpus)
     if "interrupted" in outcomes or len(outcomes) < len(jobs):
@@ -68,7 +71,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--jobs",
-        type=int,
+        type=_positive,
         default=None,
         metavar="N",
         help="at most N stages at a time (default: as many as the CPUs allow)",
@@ -93,6 +96,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--report", action="store_true", help="build the report at the end")
     return parser.parse_args(argv)
+
+
+def _positive(text: str) -> int:
+    """A whole number from 1 for argparse, which names the option and this function's message."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
 
 
 def _run(jobs: list[Job], most_jobs: int | None, gpus: list[str]) -> list[str]:
