@@ -45,7 +45,9 @@ class TerminalDisplay:
     def _explain(self, job: Job) -> None:
         status = read_status(job.folder, job.stage)
         error = (status.error if status else None) or {}
-        for line in error.get("traceback_tail", [])[-_TAIL_LINES:]:
+        tail = error.get("traceback_tail", [])
+        said = [number for number, line in enumerate(tail) if line.startswith("error: ")]
+        for line in tail[said[-1] :] if said else tail[-_TAIL_LINES:]:
             self.say(f"             | {line}")
         log = job.folder / "logs" / f"{job.stage}.log"
         if log.is_file():

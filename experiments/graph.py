@@ -1,11 +1,13 @@
 """The work of a study as jobs: each is one stage of one folder, and starts when those it needs are done."""
 
+import contextlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.atomic import write_json
+from experiments.atomic import read_json, write_json
 from experiments.grid import Cell, Grid
 from experiments.problems import Problem
 from experiments.schema import Manifest
@@ -47,10 +49,18 @@ class Job:
         """Folder and stage: unique within a study."""
         return str(self.folder), self.stage
 
+    def refresh_document(self) -> None:
+        """Writes the folder's document where it is missing, damaged or of an older manifest."""
+        path, wanted = self.unit.document_path, json.dumps(dict(self.unit.document), sort_keys=True)
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            if json.dumps(read_json(path), sort_keys=True) == wanted:
+                return
+        write_json(path, dict(self.unit.document))
+
     def write_command_files(self) -> None:
         """Writes the folder's document and the stage's command, which the stage's process reads."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.unit.document_path, dict(self.unit.document))
+        self.refresh_document()
         command = StageCommand(
             module=self.module, argv=self.argv, stage_hash=self.stage_hash, artefacts=self.artefacts
         )
@@ -145,7 +155,7 @@ class Graph:
         return limits
 
     def _corpus(self, model: str, task: str) -> Job:
-        artefacts = ("prepare.json", "sft.jsonl", "train.jsonl")
+        artefacts = ("prepare.json", "sft.jsonl", "train.jsonl", "tokenizer")
         return self._job(
             self.study.corpus(model, task),
             "prepare",
@@ -195,9 +205,9 @@ class Graph:
         needs += [self._train(cell.parent)] if cell.parent else []
         needs += [self._pairs(cell.pairs_from)] if cell.pairs_from else []
         needs += [self._reference(cell)] if cell.needs_reference else []
-        job = self._job(
-            self.study.cell(cell), "train", "po.train", ("model.json", "train.json"), needs, cell.facts
-        )
+        own_weights = cell.train is not None or self.manifest.models[cell.model].from_scratch is not None
+        artefacts = ("model.json", "train.json", *(["model"] if own_weights else []))
+        job = self._job(self.study.cell(cell), "train", "po.train", artefacts, needs, cell.facts)
         total, each = cell.training.global_batch_size, cell.training.per_device_batch_size
         if cell.train and job.gpus > 1 and total % (each * job.gpus):
             split = f"{job.gpus} GPUs x {each} (per_device_batch_size)"

@@ -1,11 +1,10 @@
 """Manifest path -> study: what every command of this package begins with."""
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.atomic import write_json
+from experiments.atomic import write_json, write_text
 from experiments.graph import Graph
 from experiments.grid import Cell, Grid, GridError, expand_grid
 from experiments.identity import file_digest
@@ -38,7 +37,7 @@ class Loaded:
         """Leaves the list of cells and the manifest beside the results, for the report and for status."""
         self.root.mkdir(parents=True, exist_ok=True)
         if self.path.is_file():
-            shutil.copyfile(self.path, self.root / "manifest.yaml")
+            write_text(self.root / "manifest.yaml", self.path.read_text(encoding="utf-8"))
         write_json(self.root / "plan.json", self._plan())
 
     def _plan(self) -> dict[str, Any]:

@@ -42,14 +42,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_BAD_MANIFEST
     gpus = [gpu for gpu in (options.gpus or os.environ.get("CUDA_VISIBLE_DEVICES", "")).split(",") if gpu]
     most = max(jobs, key=lambda job: job.gpus)
+    if len(set(gpus)) < len(gpus):
+        sys.stderr.write(f"--gpus {','.join(gpus)} names a GPU twice\n")
+        return EXIT_BAD_MANIFEST
     if most.gpus > len(gpus):
         text = f"{most.label} asks for {most.gpus} GPUs, and {len(gpus)} may be used; name them with --gpus"
         sys.stderr.write(f"{text}\n")
         return EXIT_BAD_MANIFEST
     if not most.gpus and shutil.which("nvidia-smi"):
         sys.stderr.write("no stage asks for a GPU (resources: {default: {gpus: 1}}); all run on the CPU\n")
-    loaded.write_plan()
-    outcomes = _run(jobs, options.jobs, gpus)
+    for warning in loaded.grid.warnings:
+        sys.stderr.write(f"warning: {warning}\n")
+    try:
+        loaded.write_plan()
+        outcomes = _run(jobs, options.jobs, gpus)
+    except OSError as error:  # its message says what to do
+        sys.stderr.write(f"{error}\n")
+        return 1
     if "interrupted" in outcomes or len(outcomes) < len(jobs):
         return INTERRUPTED
     code = 1 if {"failed", "blocked"} & set(outcomes) else 0

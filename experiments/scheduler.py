@@ -12,10 +12,11 @@ from typing import Protocol
 
 from experiments.claim import ClaimHeldError
 from experiments.graph import Job
-from experiments.stage_status import effective_state, read_status, reset_status
+from experiments.repair import forget_damaged_result, state_to_start_from
+from experiments.stage_status import read_status, reset_status
 from experiments.workers import Worker, start_worker
 
-_HELD, _INTERRUPTED = 75, 85
+_HELD, _INTERRUPTED, _SERVER_DIED = 75, 85, 255
 _POLL_S = 0.05
 _RETRY_HELD_S = 1.0
 MAX_TRIES = (
@@ -28,6 +29,9 @@ class Display(Protocol):
 
     def started(self, job: Job) -> None:
         """A stage's process was started."""
+
+    def say(self, text: str) -> None:
+        """A line for the user."""
 
     def finished(self, job: Job, outcome: str, seconds: float) -> None:
         """A stage ended, or (0 seconds) needed no process."""
@@ -43,10 +47,11 @@ class _Slots:
     jobs: int
     cpus: int
     gpus: list[str]
+    all_cpus: int
 
     def take(self, job: Job) -> tuple[str, ...] | None:
         """The GPUs for a job, or None if it has to wait; no job waits for more CPUs than there are."""
-        if self.jobs < 1 or len(self.gpus) < job.gpus or self.cpus < min(job.cpus, os.cpu_count() or 1):
+        if self.jobs < 1 or len(self.gpus) < job.gpus or self.cpus < min(job.cpus, self.all_cpus):
             return None
         self.jobs -= 1
         self.cpus -= job.cpus
@@ -83,8 +88,8 @@ class Scheduler:
         while waiting or self._workers:
             self._reap(waiting)
             waiting = [job for job in waiting if not self._settled(job)]
-            for job in [] if self._stopping else list(waiting):
-                if self._may_start(job) and self._start(job):
+            for job in list(waiting):
+                if not self._stopping and self._may_start(job) and self._start(job):
                     waiting.remove(job)
             if self._stopping and not self._workers:
                 break
@@ -100,7 +105,7 @@ class Scheduler:
 
     def _settled(self, job: Job) -> bool:
         """Whether a job needs no process: done already, or something that it needs has failed."""
-        if any(self.outcomes.get(needed.key) in ("failed", "blocked") for needed in job.needs):
+        if any(self.outcomes.get(needed.key) in ("failed", "blocked", "interrupted") for needed in job.needs):
             self._finish(job, "blocked")
             return True
         return False
@@ -111,8 +116,9 @@ class Scheduler:
 
     def _start(self, job: Job) -> bool:
         """Whether the job left the waiting list: it was started, or found done."""
-        state = effective_state(job.folder, job.stage, job.stage_hash)
+        state = state_to_start_from(job, self.display.say)
         if state == "done":
+            job.refresh_document()
             self._finish(job, "done")
             return True
         if state == "running":
@@ -123,11 +129,15 @@ class Scheduler:
             return False
         if job.key not in self._tries:
             self._allow_again(job, state)
+        if state == "stale":
+            forget_damaged_result(job)
         job.write_command_files()
         self._tries[job.key] = self._tries.get(job.key, 0) + 1
         self._started[job.key] = time.monotonic()
         self.display.started(job)
         self._workers.append(start_worker(job, gpus))
+        if self._stopping:  # the signal came while the process was being started
+            self._workers[-1].stop(kill=False)
         return True
 
     def _allow_again(self, job: Job, state: str) -> None:
@@ -136,9 +146,8 @@ class Scheduler:
             state in ("failed", "lost", "cancelled", "pending")
             and read_status(job.folder, job.stage) is not None
         ):
-            with contextlib.suppress(
-                ClaimHeldError
-            ):  # another runner was faster; its process holds the stage now
+            # if another runner was faster, its process holds the stage now
+            with contextlib.suppress(ClaimHeldError):
                 reset_status(job.folder, job.stage)
 
     def _reap(self, waiting: list[Job]) -> None:
@@ -152,10 +161,10 @@ class Scheduler:
             elif code == _HELD and not self._stopping:
                 self._held_until[job.key] = time.monotonic() + _RETRY_HELD_S
                 waiting.append(job)
+            elif not worker.interrupted and _ended_from_outside(code) and self._tries[job.key] < MAX_TRIES:
+                waiting.append(job)
             elif worker.interrupted or code == _INTERRUPTED:
                 self._finish(job, "interrupted")
-            elif code < 0 and self._tries[job.key] < MAX_TRIES:
-                waiting.append(job)
             else:
                 self._finish(job, "failed")
 
@@ -165,7 +174,12 @@ class Scheduler:
         self.display.finished(job, outcome, seconds)
 
 
+def _ended_from_outside(code: int) -> bool:
+    """Whether a signal ended or stopped a stage, or its server died; the stage itself has not failed."""
+    return code < 0 or code in (_INTERRUPTED, _SERVER_DIED)
+
+
 def make_slots(jobs: int | None, gpus: Sequence[str]) -> _Slots:
     """All CPUs of this machine, the GPUs that were named, and at most ``jobs`` processes."""
     cpus = len(os.sched_getaffinity(0))
-    return _Slots(jobs or max(cpus, 1), cpus, list(gpus))
+    return _Slots(jobs or cpus, cpus, list(gpus), cpus)

@@ -76,6 +76,8 @@ def parse_only(text: str) -> dict[str, Any]:
         if fault:
             raise ValueError(f"--only: {fault}")
         when.setdefault(key, []).append(value)
+    if text.strip() and not when:
+        raise ValueError(f"--only: '{text}' says nothing; give key=value, such as method=dpo")
     return dict(when)
 
 

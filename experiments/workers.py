@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -56,6 +57,10 @@ def start_worker(job: Job, gpus: tuple[str, ...]) -> Worker:
     """Starts a stage's process; it ends with this one, however this one ends."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
+    # Ctrl-C reaches all processes of a terminal; the server must outlive it while it loads
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    forkserver.ensure_running()
+    signal.signal(signal.SIGINT, before)
     process = context.Process(target=_run, args=(str(job.folder), job.stage, job.cpus, gpus), name=job.label)
     process.start()
     return Worker(job, process, gpus)

@@ -5,6 +5,7 @@ import json
 import shutil
 import signal
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -39,7 +40,11 @@ def newest_checkpoint(folder: Path, stage_hash: str) -> Path | None:
     """The complete checkpoint with the most steps of any earlier attempt at the same training."""
     found: list[tuple[int, Path]] = []
     for marker in folder.glob(f"attempts/*/checkpoint-*/{MARKER}"):
-        facts = json.loads(marker.read_text(encoding="utf-8"))
+        try:
+            facts = json.loads(marker.read_text(encoding="utf-8"))
+        except ValueError:
+            warnings.warn(f"{marker} is damaged; its checkpoint is passed over", stacklevel=2)
+            continue
         if facts["stage_hash"] == stage_hash:
             found.append((facts["step"], marker.parent))
     return max(found)[1] if found else None

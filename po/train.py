@@ -44,6 +44,9 @@ def is_trained(settings: TrainSettings) -> bool:
     result = settings.folder / "train.json"
     if not (settings.folder / POINTER).is_file() or not result.is_file():
         return False
+    pointer = json.loads((settings.folder / POINTER).read_text(encoding="utf-8"))
+    if "path" in pointer and not (settings.folder / pointer["path"]).is_dir():
+        return False
     return bool(json.loads(result.read_text(encoding="utf-8"))["stage_hash"] == settings.stage_hash)
 
 

@@ -184,6 +184,35 @@ def test_a_bad_line_stops_what_needs_it_and_is_named(tmp_path: Path) -> None:
     assert study.scores(tmp_path) == {}
 
 
+def test_what_is_lost_or_damaged_is_made_again(finished: Path, tmp_path: Path) -> None:
+    copy_of(finished, tmp_path)
+    root = tmp_path / "runs/micro"
+    next(root.glob("reference/*/logps.npy")).write_bytes(b"half")
+    next(root.glob("pairs/*/pairs.jsonl")).unlink()
+    shutil.rmtree(next(root.glob("cells/*dpo.s1*")) / "model")
+    cpo = next(root.glob("cells/*cpo.s1*"))
+    (cpo / "status.score.json").write_text("garbage")
+    (cpo / "cell.json").write_text("garbage")
+    before = study.attempts(tmp_path)
+    output = study.run(tmp_path)
+    assert "status.score.json.damaged" in output
+    assert newly_begun(before, study.attempts(tmp_path)) >= {"dpo/train", "cpo/score"}
+    assert study.scores(tmp_path) == study.scores(finished)
+    assert "19 of 19 stages were done before" in study.run(tmp_path)
+
+
+def test_a_stage_that_is_told_to_stop_from_outside_is_started_again(tmp_path: Path) -> None:
+    study.write_manifest(tmp_path)
+    runner = study.start_runner(tmp_path, "--only", "method=sft")
+    for _ in range(600):
+        if running_stage(tmp_path):
+            break
+        time.sleep(0.05)
+    os.kill(running_stage(tmp_path) or runner.pid, signal.SIGTERM)
+    output, _ = runner.communicate(timeout=120)
+    assert runner.returncode == 0, output
+
+
 def test_smoke_runs_every_shape_of_cell_in_a_folder_of_its_own(tmp_path: Path) -> None:
     study.write_manifest(tmp_path)
     study.run(tmp_path, "--smoke")
