@@ -7,6 +7,7 @@ them to the public ones.
 
 import importlib
 import os
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,9 @@ def _reference_streams(examples: Sequence[Example]) -> list[list[str | None]]:
 class SacreBleuMetric(Metric):
     """What BLEU and chrF share."""
 
+    @abstractmethod
     def _judge(self, target_lang: str | None, *, segment: bool) -> Any:
         """The sacreBLEU object for corpus or segment scores."""
-        raise NotImplementedError
 
     def signatures(self, examples: Sequence[Example], target_lang: str | None = None) -> Signatures:
         """See :meth:`Metric.signatures`; these are sacreBLEU's own."""
