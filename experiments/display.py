@@ -29,9 +29,6 @@ class TerminalDisplay:
         """A line above the bar."""
         tqdm.write(text, file=sys.stderr)
 
-    def started(self, job: Job) -> None:
-        """Nothing is printed: the bar names what runs."""
-
     def finished(self, job: Job, outcome: str, seconds: float) -> None:
         """A line for what this runner did; for a failure its last words and where the log is."""
         self._bar.update()

@@ -27,9 +27,6 @@ MAX_TRIES = (
 class Display(Protocol):
     """What shows the user how far the jobs are."""
 
-    def started(self, job: Job) -> None:
-        """A stage's process was started."""
-
     def say(self, text: str) -> None:
         """A line for the user."""
 
@@ -134,7 +131,6 @@ class Scheduler:
         job.write_command_files()
         self._tries[job.key] = self._tries.get(job.key, 0) + 1
         self._started[job.key] = time.monotonic()
-        self.display.started(job)
         self._workers.append(start_worker(job, gpus))
         if self._stopping:  # the signal came while the process was being started
             self._workers[-1].stop(kill=False)

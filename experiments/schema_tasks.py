@@ -53,11 +53,6 @@ class Source(Entry):
             raise ValueError("a pair has two sides; name the columns of both chosen and rejected")
         return columns
 
-    @property
-    def has_pairs(self) -> bool:
-        """Whether the rows bring preference pairs of their own."""
-        return "chosen" in self.columns
-
 
 class Generated(Entry):
     """Data that the project generates; the sizes count rows."""

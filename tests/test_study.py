@@ -134,24 +134,22 @@ def test_another_metric_scores_again_and_generates_nothing(finished: Path, tmp_p
     assert {len(rows) for rows in study.scores(tmp_path).values()} == {2}
 
 
-def test_another_method_trains_only_that_method(finished: Path, tmp_path: Path) -> None:
-    copy_of(finished, tmp_path, ("\nseeds:", "\n  simpo: {from: sft}\nseeds:"))
+@pytest.mark.parametrize(
+    ("method", "old", "new"),
+    [
+        ("simpo", "\nseeds:", "\n  simpo: {from: sft}\nseeds:"),
+        ("dpo", "dpo: {from: sft, params: {beta: 0.1}}", "dpo: {from: sft, params: {beta: 0.2}}"),
+    ],
+    ids=["another method", "another beta"],
+)
+def test_a_change_of_one_method_runs_only_its_cells(
+    finished: Path, tmp_path: Path, method: str, old: str, new: str
+) -> None:
+    copy_of(finished, tmp_path, (old, new))
     before = study.attempts(tmp_path)
     study.run(tmp_path)
-    assert newly_begun(before, study.attempts(tmp_path)) == {
-        f"simpo/{stage}" for stage in ("train", "generate", "score")
-    }
-
-
-def test_another_beta_of_one_method_runs_only_its_cells(finished: Path, tmp_path: Path) -> None:
-    copy_of(
-        finished, tmp_path, ("dpo: {from: sft, params: {beta: 0.1}}", "dpo: {from: sft, params: {beta: 0.2}}")
-    )
-    before = study.attempts(tmp_path)
-    study.run(tmp_path)
-    assert newly_begun(before, study.attempts(tmp_path)) == {
-        f"dpo/{stage}" for stage in ("train", "generate", "score")
-    }
+    stages = {f"{method}/{stage}" for stage in ("train", "generate", "score")}
+    assert newly_begun(before, study.attempts(tmp_path)) == stages
 
 
 def test_a_wider_grid_renames_nothing(finished: Path, tmp_path: Path) -> None:
