@@ -6,7 +6,7 @@ python -m benchmarks            # about two minutes on two cores
 import importlib
 import sys
 
-NAMES = ("benchmarks.sft_step", "benchmarks.allocator")
+NAMES = ("benchmarks.sft_step", "benchmarks.allocator", "benchmarks.losses")
 
 
 def main() -> int:

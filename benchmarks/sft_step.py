@@ -7,15 +7,19 @@ import random
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from datasets import Dataset
 from tokenizers import Tokenizer, models
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from trl import SFTTrainer
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, TrainingArguments
+from trl import SFTConfig, SFTTrainer
 
 from experiments.memory import keep_freed_memory
-from po.sft import sft_trainer
+from po.collate import Collator
+from po.methods import METHODS
+from po.trainer import MethodTrainer
 
 STEPS, ROWS, VOCABULARY = 7, 64, 5000
 
@@ -38,6 +42,45 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=model, pad_token="<pad>", eos_token="</s>")
 
 
+def _arguments(folder: str) -> dict[str, Any]:
+    cpu = not torch.cuda.is_available()
+    return {"output_dir": folder, "use_cpu": cpu, "bf16": False, "report_to": "none"}
+
+
+def _our_step(model: Any, rows: list[dict[str, Any]], folder: str) -> Callable[[], torch.Tensor]:
+    sft = METHODS["sft"]
+    params = sft.check_params({})
+    arguments = TrainingArguments(**_arguments(folder))
+    trainer = MethodTrainer(model=model, args=arguments, method=sft, params=params, train_dataset=rows)
+    batch = Collator.of(sft, params)(rows)
+    # a step of one micro-batch is what the trainer counts before it
+    trainer.get_batch_samples(iter([batch]), 1, torch.device("cpu"))
+    return lambda: trainer.compute_loss(model, dict(batch))
+
+
+def _trl_step(model: Any, rows: list[dict[str, Any]], folder: str) -> Callable[[], torch.Tensor]:
+    data = [
+        {
+            "input_ids": [*row["prompt_ids"], *row["completion_ids"]],
+            "labels": [-100] * len(row["prompt_ids"]) + row["completion_ids"],
+        }
+        for row in rows
+    ]
+    config = SFTConfig(
+        **_arguments(folder),
+        gradient_checkpointing=False,
+        max_length=None,
+        packing=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+    )
+    trainer = SFTTrainer(
+        model=model, args=config, train_dataset=Dataset.from_list(data), processing_class=_tokenizer()
+    )
+    batch = dict(trainer.data_collator(data))
+    count = (batch["labels"][:, 1:] != -100).sum()
+    return lambda: trainer.compute_loss(model, dict(batch), num_items_in_batch=count)
+
+
 def measure() -> list[tuple[str, str]]:
     """Median seconds of forward and backward, their ratio, and how far loss and gradient differ."""
     keep_freed_memory()
@@ -46,23 +89,15 @@ def measure() -> list[tuple[str, str]]:
     model = LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, tie_word_embeddings=True, **shape))
     model.train()
     rows = _rows(random.Random(0))
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = {
-            "output_dir": folder,
-            "use_cpu": not torch.cuda.is_available(),
-            "bf16": False,
-            "report_to": "none",
-        }
-        trainer = sft_trainer(model, _tokenizer(), rows, arguments | {"gradient_checkpointing": False}, [])
-        batch = dict(trainer.data_collator(list(trainer.train_dataset)))
     seconds: dict[str, list[float]] = {"ours": [], "trl": []}
     found: dict[str, tuple[float, torch.Tensor]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        steps = {"ours": _our_step(model, rows, folder), "trl": _trl_step(model, rows, folder)}
     for _ in range(STEPS):
-        for name, compute in (("ours", type(trainer).compute_loss), ("trl", SFTTrainer.compute_loss)):
+        for name, step in steps.items():
             model.zero_grad()
             started = time.perf_counter()
-            count = (batch["labels"][:, 1:] != -100).sum()
-            loss = compute(trainer, model, dict(batch), num_items_in_batch=count)
+            loss = step()
             loss.backward()
             seconds[name].append(time.perf_counter() - started)
             gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])

@@ -10,15 +10,14 @@ from eval.backends import BACKENDS
 from eval.decoding import Decoding
 from eval.faults import EvalError
 from eval.metrics import METRICS, default_metrics
-from experiments.check_methods import ancestors, resolved
+from experiments.data_checks import learning_problems
 from experiments.generators import GENERATORS
 from experiments.locations import DATA_ENDINGS, expand, is_local, is_template, looks_like_path, unset_variable
 from experiments.problems import Problem, nearest
 from experiments.prompts import template_fault
-from experiments.raw_entries import Place, Raw, items, unknown_name
+from experiments.raw_entries import Place, Raw, items
 from experiments.schema import FromScratch
 from experiments.schema_tasks import Generation, Task
-from experiments.selectors import condition_fault, matches
 
 
 def data_problems(raw: Raw) -> Iterator[Problem]:
@@ -31,7 +30,7 @@ def data_problems(raw: Raw) -> Iterator[Problem]:
         yield from _data(task, where)
         yield from _prompt(task.get("prompt"), (*where, "prompt"))
         yield from _generation(task.get("generation", {}), (*where, "generation"))
-        yield from _pairs(raw, name, task, where)
+        yield from learning_problems(raw, name, task, where)
         yield from _lengths(raw, task, where)
         yield from _selection(raw, name, task)
 
@@ -90,7 +89,7 @@ def _source(source: Any, where: Place) -> Iterator[Problem]:
     dataset = expand(source["dataset"])
     if is_local(dataset) and not Path(dataset).is_file():
         yield Problem(where, f"there is no file '{dataset}' (seen from {Path.cwd()})")
-    elif not is_local(dataset) and looks_like_path(dataset):
+    elif not is_local(dataset) and looks_like_path(dataset) and not Path(dataset).is_dir():
         yield Problem(
             where, f"'{dataset}' is no kind of file that can be read; known: {', '.join(DATA_ENDINGS)}"
         )
@@ -131,52 +130,6 @@ def decoding_fault(settings: Generation) -> str | None:
     except EvalError as error:
         return str(error)
     return None
-
-
-def _pairs(raw: Raw, name: str, task: Raw, where: Place) -> Iterator[Problem]:
-    pairs, train = task.get("pairs"), task.get("train")
-    columns = train.get("columns") if isinstance(train, Mapping) else None
-    own = isinstance(columns, Mapping) and "chosen" in columns
-    if isinstance(pairs, Mapping):
-        yield from _sampled(raw, pairs, (*where, "pairs"))
-        if own:
-            message = "the training data bring pairs of their own (columns chosen and rejected); keep one"
-            yield Problem((*where, "pairs"), message)
-    if pairs is None and not own:
-        yield from _without_pairs(raw, name, where)
-
-
-def _sampled(raw: Raw, pairs: Raw, where: Place) -> Iterator[Problem]:
-    scorer, parent, methods = pairs.get("scorer"), pairs.get("from", "sft"), dict(items(raw, "methods"))
-    if isinstance(scorer, str) and scorer not in METRICS:
-        yield Problem((*where, "scorer"), f"'{scorer}' is no metric; {nearest(scorer, METRICS)}")
-    if unknown_name(parent, raw.get("methods")):
-        message = f"'{parent}' is no method of this manifest; {nearest(parent, raw['methods'])}"
-        yield Problem((*where, "from"), message)
-    for name in ancestors(parent, methods):
-        method = resolved(name, methods[name])
-        if method is not None and method.paired:
-            message = f"the pairs would be sampled from '{name}', which learns from these very pairs"
-            yield Problem((*where, "from"), f"{message}; sample from one that does not, such as sft")
-
-
-def _without_pairs(raw: Raw, task: str, where: Place) -> Iterator[Problem]:
-    rules = raw.get("exclude")
-    for name, entry in items(raw, "methods"):
-        method = resolved(name, entry)
-        if method is None or not method.paired:
-            continue
-        facts = {"task": task, "method": name}
-        if not any(_surely_matches(rule, facts) for rule in (rules if isinstance(rules, list) else ())):
-            remedy = "give 'pairs: {from: sft}', or train the columns chosen and rejected"
-            yield Problem(where, f"'{name}' learns from pairs, and this task has none; {remedy}")
-
-
-def _surely_matches(rule: Any, facts: Mapping[str, str]) -> bool:
-    when = rule.get("when") if isinstance(rule, Mapping) else None
-    if not isinstance(when, Mapping) or any(condition_fault(str(key), value) for key, value in when.items()):
-        return False
-    return matches(when, facts)
 
 
 def _lengths(raw: Raw, task: Raw, where: Place) -> Iterator[Problem]:

@@ -64,8 +64,13 @@ class Cell:
 
     @property
     def needs_reference(self) -> bool:
-        """Whether its loss reads reference log-probabilities."""
-        return self.train is not None and resolve(self.train).needs_reference
+        """Whether its loss reads reference values that are computed before training."""
+        return bool(self.reference_kinds)
+
+    @property
+    def reference_kinds(self) -> tuple[str, ...]:
+        """Which values of the reference are computed before training."""
+        return resolve(self.train).stored_reference(self.params) if self.train else ()
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,8 @@ class _Builder:
     def _pairs_method(self, method: str, task: str) -> str | None:
         """The method whose samples make the pairs that this one learns from."""
         entry, pairs = self.manifest.methods[method], self.manifest.tasks[task].pairs
-        return pairs.from_ if pairs and entry.train and resolve(entry.method or method).paired else None
+        compares = entry.train and resolve(entry.method or method).data != "supervised"
+        return pairs.from_ if pairs and compares else None
 
     def _seeds(self, method: str) -> list[int]:
         seeds = self.manifest.seeds

@@ -78,7 +78,9 @@ def make_pairs(folder: Path, unit: dict[str, Any]) -> None:
         if isinstance(picked, str):
             skipped[picked] += 1
         else:
-            pairs.append(_pair(row, *picked, candidates, tokenizer))
+            pairs.append(
+                _pair(row, *picked, candidates, tokenizer) | ranked(row, candidates, recipe, tokenizer)
+            )
     if not pairs:
         remedy = "lower pairs.min_gap, raise samples or temperature, or train the parent longer"
         raise ValueError(f"none of {len(rows)} prompts gave a pair ({dict(skipped)}); {remedy}")
@@ -205,6 +207,19 @@ def _pair(
         "chosen_score": chosen.score,
         "rejected_score": rejected.score,
         "candidates": [{"text": c.text, "score": c.score, "origin": c.origin} for c in ranked],
+    }
+
+
+def ranked(
+    row: Row, candidates: Sequence[Candidate], recipe: dict[str, Any], tokenizer: Any
+) -> dict[str, Any]:
+    """Token ids of all candidates, best first, if the recipe asks for them; of equal scores the first."""
+    if not recipe.get("ranked"):
+        return {}
+    first = list({candidate.score: candidate for candidate in reversed(candidates)}.values())[::-1]
+    return {
+        "candidates_ids": [completion_ids(tokenizer, row.prompt, candidate.text) for candidate in first],
+        "candidates_scores": [candidate.score for candidate in first],
     }
 
 

@@ -4,6 +4,7 @@
 
 Reads   FOLDER/unit.json and the data that it names
 Writes  FOLDER/tokenizer/, sft.jsonl, train.jsonl (for training) or rows.jsonl (a test set); last prepare.json
+        on stderr, a line for each split: how many rows there are, and what was left out
 Exit    0 done or already done, 65 bad data (every bad row is listed with file and line)
 """
 
@@ -16,12 +17,25 @@ from pathlib import Path
 from typing import Any
 
 from experiments.atomic import read_json, write_json, write_text
-from experiments.prompts import render
-from experiments.sources import Row, load_rows
-from experiments.tokenizing import completion_ids, ids_hash, load_saved, make_tokenizer, prompt_ids
+from experiments.data_columns import Row, source_form
+from experiments.data_rows import (
+    encode_settings,
+    encoded_rows,
+    prompt_of,
+    texts_of,
+    tokens_of,
+    with_pairs,
+    with_prompt_ids,
+)
+from experiments.sources import load_rows
+from experiments.tokenizing import load_saved, make_tokenizer, prompt_ids
+from po.data.forms import Text
+from po.data.screen import told
+from po.data.settings import EncodeSettings
+from po.data.truncate import truncate_prompt
 
 BAD_DATA = 65
-_KEPT = ("id", "source", "references", "chosen_score", "rejected_score", "category")
+_KINDS = {"paired": "pairs", "unpaired": "unpaired", "ranked": "ranked", "supervised": "sft"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,64 +59,88 @@ def prepare_corpus(folder: Path, unit: Mapping[str, Any]) -> None:
     """Training splits and the tokenizer.
 
     Raises:
-        ValueError: bad rows, or none that fits the length limits.
+        ValueError: bad rows, or none that can be learned from.
     """
     if _done(folder, unit):
         return
     rendering = unit["rendering"]
-    loaded = {split: load_rows(source, _kind(split, source)) for split, source in unit["splits"].items()}
+    settings = encode_settings(rendering, unit["model"])
+    loaded, unused = {}, {}
+    for split, source in unit["splits"].items():
+        rows = load_rows(source, _kind(split, source), settings.empty)
+        # fine-tuning imitates the best of a ranking once, however many pairs it gives
+        loaded[split], unused[split] = (rows, {}) if split == "sft" else with_pairs(rows, source)
     prompts = {split: [prompt_of(row, rendering) for row in rows] for split, rows in loaded.items()}
     texts = (
         text
         for split, rows in loaded.items()
         for row, prompt in zip(rows, prompts[split], strict=True)
-        for text in (prompt, *_answers(row).values())
+        for text in texts_of(prompt, row, split)
     )
     tokenizer = make_tokenizer(unit["model"], texts, rendering["chat_template"])
     tokenizer.save_pretrained(folder / "tokenizer")
     counts = {}
     for split, rows in loaded.items():
-        encoded, counts[split] = _within(rows, prompts[split], tokenizer, rendering)
+        encoded, found = encoded_rows(rows, prompts[split], tokenizer, settings, split)
+        counts[split] = found | unused[split]
+        sys.stderr.write(f"{split}: {told(counts[split])}\n")
         if not encoded:
-            limits = f"max_prompt_length {rendering['max_prompt_length']} or max_completion_length"
-            lengths = f"{limits} {rendering['max_completion_length']}"
-            raise ValueError(f"all {len(rows)} rows of split '{split}' are longer than {lengths}; raise them")
+            raise ValueError(_nothing_left(split, len(rows), counts[split], settings))
         _write_rows(folder / f"{split}.jsonl", encoded)
     facts = {"schema": 1, "hash": unit["hash"], "splits": counts, "vocab_size": len(tokenizer)}
     write_json(folder / "prepare.json", facts)
+
+
+def _nothing_left(split: str, rows: int, counts: Mapping[str, int], settings: EncodeSettings) -> str:
+    if counts["dropped_long_prompt"] + counts["dropped_long_completion"] == rows and rows:
+        limits = f"max_prompt_length {settings.max_prompt_length} or max_completion_length"
+        lengths = f"{limits} {settings.max_completion_length}"
+        return f"all {rows} rows of split '{split}' are longer than {lengths}; raise them"
+    return f"no row of split '{split}' can be learned from: {told(counts)}; look at its columns and choices"
 
 
 def prepare_test(folder: Path, unit: Mapping[str, Any]) -> None:
     """A test set, and how many of its sources stand in the training data.
 
     Raises:
-        ValueError: bad rows, or a prompt over the length limit.
+        ValueError: bad rows, or a prompt over the length limit where prompts are not cut.
     """
     if _done(folder, unit):
         return
     corpus = folder.parents[1] / unit["corpus"]
-    rendering = read_json(corpus / "unit.json")["rendering"]
+    above = read_json(corpus / "unit.json")
+    rendering = above["rendering"]
+    settings = encode_settings(rendering, above["model"])
     tokenizer, rows = load_saved(corpus / "tokenizer"), load_rows(unit["source"], "test")
-    encoded = []
-    for row in rows:
-        prompt = prompt_of(row, rendering)
-        encoded.append(_encoded(row, prompt, prompt_ids(tokenizer, prompt)))
+    encoded = [_asked(row, prompt_of(row, rendering), tokenizer, settings) for row in rows]
     longest = max(encoded, key=lambda row: len(row["prompt_ids"]))
     tokens, limit = len(longest["prompt_ids"]), rendering["max_prompt_length"]
     if tokens > limit:
         found = f"the prompt of row '{longest['id']}' of '{unit['test']}' has {tokens} tokens"
         raise ValueError(f"{found}; raise max_prompt_length (now {limit}) to at least that")
     _write_rows(folder / "rows.jsonl", encoded)
-    facts = {"rows": len(encoded), "prompt_tokens": _tokens(encoded, "prompt_ids")}
+    facts = {"rows": len(encoded), "prompt_tokens": tokens_of(encoded, "prompt_ids")}
+    if cut := sum("prompt_truncated" in row for row in encoded):
+        facts["truncated_prompt"] = cut
     overlap = {"overlap": _overlap(encoded, corpus)}
     write_json(folder / "prepare.json", {"schema": 1, "hash": unit["hash"], **facts, **overlap})
 
 
-def prompt_of(row: Row, rendering: Mapping[str, Any]) -> str:
-    """The prompt that a row brings, or the template filled with it."""
-    if row.get("prompt"):
-        return str(row["prompt"])
-    return render(rendering["prompt"], row, rendering["source_lang"], rendering["target_lang"])
+def _asked(row: Row, prompt: Text, tokenizer: Any, settings: EncodeSettings) -> Row:
+    """A test row; its prompt is cut where those of training are, and never dropped."""
+    ids = prompt_ids(tokenizer, prompt, encoder_decoder=settings.encoder_decoder)
+    if settings.over_long != "truncate":
+        return with_prompt_ids(row, prompt, tokenizer, ids)
+    end = tokenizer.eos_token_id if settings.encoder_decoder else None
+    kept = truncate_prompt(
+        ids,
+        settings.max_prompt_length,
+        settings.truncation,
+        bos_token_id=tokenizer.bos_token_id,
+        end_token_id=end,
+    )
+    flag = {"prompt_truncated": True} if len(kept) < len(ids) else {}
+    return with_prompt_ids(row, prompt, tokenizer, kept) | flag
 
 
 def _done(folder: Path, unit: Mapping[str, Any]) -> bool:
@@ -111,47 +149,9 @@ def _done(folder: Path, unit: Mapping[str, Any]) -> bool:
 
 
 def _kind(split: str, source: Mapping[str, Any]) -> str:
-    """What the rows of a training split must have; pairs serve both, their chosen sides for fine-tuning."""
-    if "chosen" in source.get("columns", {}):
-        return "pairs"
-    return "prompts" if split == "train" else "sft"
-
-
-def _answers(row: Row) -> dict[str, str]:
-    """The answers to learn from, by the key of their token ids."""
-    answers = {f"{side}_ids": row[side] for side in ("chosen", "rejected") if side in row}
-    texts = [*row.get("references", ()), *(row[side] for side in ("chosen",) if side in row)]
-    return answers | ({"completion_ids": texts[0]} if texts else {})
-
-
-def _encoded(row: Row, prompt: str, ids: list[int]) -> Row:
-    kept = {name: row[name] for name in _KEPT if name in row}
-    texts = {"source": row.get("source", prompt), "references": row.get("references", []), "prompt": prompt}
-    return kept | texts | {"prompt_ids": ids, "prompt_hash": ids_hash(ids)}
-
-
-def _within(
-    rows: list[Row], prompts: list[str], tokenizer: Any, rendering: Mapping[str, Any]
-) -> tuple[list[Row], dict[str, int]]:
-    """Rows with token ids, and counts; rows over a length limit are left out and counted."""
-    kept = []
-    counts = {"dropped_long_prompt": 0, "dropped_long_completion": 0}
-    for row, prompt in zip(rows, prompts, strict=True):
-        encoded, answers = _encoded(row, prompt, prompt_ids(tokenizer, prompt)), _answers(row)
-        encoded |= {key: completion_ids(tokenizer, prompt, text) for key, text in answers.items()}
-        encoded |= {side: row[side] for side in ("chosen", "rejected") if side in row}
-        if len(encoded["prompt_ids"]) > rendering["max_prompt_length"]:
-            counts["dropped_long_prompt"] += 1
-        elif any(len(encoded[key]) > rendering["max_completion_length"] for key in answers):
-            counts["dropped_long_completion"] += 1
-        else:
-            kept.append(encoded)
-    tokens = {f"{part}_tokens": _tokens(kept, f"{part}_ids") for part in ("prompt", "completion")}
-    return kept, {"rows": len(kept), **counts, **tokens}
-
-
-def _tokens(rows: list[Row], key: str) -> int:
-    return sum(len(row.get(key, ())) for row in rows)
+    """What the rows of a training split must have; all forms serve fine-tuning too, by the best they have."""
+    form = source_form(source)
+    return _KINDS[form] if form else "prompts" if split == "train" else "sft"
 
 
 def _overlap(rows: list[Row], corpus: Path) -> dict[str, int]:

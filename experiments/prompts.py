@@ -60,11 +60,12 @@ def _compiled(template: str) -> jinja2.Template:
 
 
 def render(template: str, row: Mapping[str, Any], source_lang: str, target_lang: str | None) -> str:
-    """The prompt of one row.
+    """The prompt of one row; languages that the row names itself come before the task's.
 
     Raises:
         ValueError: the template is not Jinja, or names a column that the row has not.
     """
+    source_lang, target_lang = row.get("source_lang") or source_lang, row.get("target_lang") or target_lang
     languages = {
         "source_lang": source_lang,
         "target_lang": target_lang,
@@ -72,7 +73,7 @@ def render(template: str, row: Mapping[str, Any], source_lang: str, target_lang:
         "target_language": _LANGUAGES.get(target_lang or "", target_lang or ""),
     }
     try:
-        return _compiled(template).render({**languages, **row})
+        return _compiled(template).render({**row, **languages})
     except _FILLING_ERRORS as error:
         columns = ", ".join(sorted(row))
         raise ValueError(

@@ -111,6 +111,7 @@ class Training(Entry):
     logging_steps: Count = 10
     save_steps: Count = 200
     retain: Literal["final", "all"] = "final"
+    router_aux_loss_coef: Annotated[float, Field(ge=0)] = 0.001
 
 
 class Limits(Entry):

@@ -5,6 +5,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from experiments.problems import nearest
+from po.data.adapters import ADAPTERS
+from po.data.settings import Choice, Empty, OverLong
+from po.data.truncate import Truncation
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -23,7 +26,17 @@ COLUMNS = (
     "rejected",
     "chosen_score",
     "rejected_score",
+    "win_probability",
+    "completion",
+    "label",
+    "completions",
+    "scores",
+    "messages",
+    "source_lang",
+    "target_lang",
 )
+# Columns that are one form's only, and what they need beside them.
+_NEEDS = {"label": "completion", "scores": "completions", "chosen": "rejected", "rejected": "chosen"}
 
 
 class Entry(BaseModel):
@@ -33,13 +46,21 @@ class Entry(BaseModel):
 
 
 class Source(Entry):
-    """A split of a data set: a local JSONL, CSV or Parquet file, or the id of a data set on a hub."""
+    """A split of a data set: a local JSONL, CSV or Parquet file, a saved folder, or an id on a hub.
+
+    ``subset`` is the configuration of a hub's data set; ``adapter`` a function of ``po.data.adapters``, in
+    place of ``columns``; ``pairing`` makes pairs of rankings, at least ``min_gap`` apart in score.
+    """
 
     dataset: str
     revision: str | None = None
     split: str | None = None
     columns: dict[str, str] = {}
     limit: Count | None = None
+    subset: str | None = None
+    adapter: str | None = None
+    pairing: Literal["best-worst", "adjacent", "all"] | None = None
+    min_gap: Annotated[float, Field(ge=0)] = 0.0
 
     @field_validator("columns")
     @classmethod
@@ -51,7 +72,37 @@ class Source(Entry):
                 )
         if ("chosen" in columns) != ("rejected" in columns):
             raise ValueError("a pair has two sides; name the columns of both chosen and rejected")
+        for name, other in _NEEDS.items():
+            if name in columns and other not in columns:
+                raise ValueError(f"{name} belongs to {other}; name the column of {other} too")
+        if (
+            len(
+                found := [
+                    form for form in ("chosen", "completion", "completions", "messages") if form in columns
+                ]
+            )
+            > 1
+        ):
+            raise ValueError(f"{' and '.join(found)} are different forms of rows; keep the columns of one")
         return columns
+
+    @field_validator("adapter")
+    @classmethod
+    def _known_adapter(cls, adapter: str | None) -> str | None:
+        if adapter is not None and adapter not in ADAPTERS:
+            raise ValueError(f"'{adapter}' is no adapter; {nearest(adapter, ADAPTERS)}")
+        return adapter
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Source":
+        if self.adapter and self.columns:
+            raise ValueError(f"the adapter {self.adapter} knows the columns; leave 'columns' out")
+        ranked = ADAPTERS[self.adapter].form == "ranked" if self.adapter else "completions" in self.columns
+        if self.pairing and not ranked:
+            raise ValueError("pairing makes pairs of rankings; name the columns completions and scores")
+        if self.min_gap and not self.pairing:
+            raise ValueError("min_gap is the smallest gap of a pair made by 'pairing'; give pairing")
+        return self
 
 
 class Generated(Entry):
@@ -78,6 +129,7 @@ class Pairs(Entry):
     min_gap: Annotated[float, Field(ge=0)] = 0.0
     max_gap: Positive | None = None
     include_reference: bool = False
+    ranked: bool = False
     limit: Count | None = None
     batch_size: Count = 64
     seed: Seed = 0
@@ -112,6 +164,11 @@ class Task(Entry):
     prompt: str | None = None
     max_prompt_length: Count = 256
     max_completion_length: Count = 256
+    truncation: Truncation = "keep_end"
+    over_long: OverLong = "drop"
+    equal_pairs: Choice = "drop"
+    duplicates: Choice = "keep"
+    empty: Empty = "error"
     pairs: Pairs | None = None
     generation: Generation = Generation()
     metrics: Annotated[list[str], Field(min_length=1)] | None = None
@@ -131,6 +188,14 @@ class Task(Entry):
                 "'dev' is the split that hyperparameters are chosen on; give it as dev:, beside tests"
             )
         return tests
+
+    @model_validator(mode="after")
+    def _truncation_is_used(self) -> "Task":
+        if self.truncation != "keep_end" and self.over_long != "truncate":
+            raise ValueError(
+                f"truncation: {self.truncation} needs over_long: truncate; long rows are left out otherwise"
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_data(self) -> "Task":

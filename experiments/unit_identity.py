@@ -16,6 +16,12 @@ from po.methods import Method
 _NOT_IDENTITY = frozenset(
     {"per_device_batch_size", "logging_steps", "save_steps", "retain", "gradient_checkpointing"}
 )
+# Settings that came later than the first experiments, with the value that those had: at it they change nothing.
+_YOUNGER = {"router_aux_loss_coef": 0.001}
+# What is done with rows that cannot be learned from as they are, and words of a source: each enters a hash
+# only where it differs from the default.
+_CHOICES = ("truncation", "over_long", "equal_pairs", "duplicates", "empty")
+_LATER_OF_SOURCE = ("subset", "adapter", "pairing", "min_gap")
 
 
 @dataclass(frozen=True)
@@ -50,8 +56,8 @@ class Contents:
 
     def source(self, source: Source) -> DataSource:
         """A declared split: a file by its digest, a data set on a hub by its id and revision."""
-        spec, dataset = source.model_dump(), expand(source.dataset)
-        if not is_local(dataset):
+        spec, dataset = _source_words(source), expand(source.dataset)
+        if not is_local(dataset) and not Path(dataset).is_dir():
             return DataSource(spec, spec)
         digest = {"digest": self._digest(Path(dataset))}
         return DataSource(spec | {"dataset": None} | digest, spec | {"dataset": dataset} | digest)
@@ -67,8 +73,18 @@ class Contents:
         return self._digests[path]
 
 
+def _source_words(source: Source) -> dict[str, Any]:
+    """A source's entry; words that came later are left out where they say nothing, so old hashes stay."""
+    return {
+        key: value
+        for key, value in source.model_dump().items()
+        if key not in _LATER_OF_SOURCE or value != Source.model_fields[key].default
+    }
+
+
 def rendering(model: Model, task: Task) -> dict[str, Any]:
     """All that turns a row into a prompt and decides whether it is kept."""
+    choices = {key: getattr(task, key) for key in _CHOICES}
     return {
         "type": task.type,
         "source_lang": task.source_lang,
@@ -77,6 +93,7 @@ def rendering(model: Model, task: Task) -> dict[str, Any]:
         "chat_template": None if model.chat_template is None else template_source(model.chat_template),
         "max_prompt_length": task.max_prompt_length,
         "max_completion_length": task.max_completion_length,
+        **{key: value for key, value in choices.items() if value != Task.model_fields[key].default},
     }
 
 
@@ -102,4 +119,5 @@ def training_identity(training: Training, method: Method) -> dict[str, Any]:
     How a batch is split over devices changes them only where a pair's loss depends on the pairs beside it.
     """
     ignored = _NOT_IDENTITY - ({"per_device_batch_size"} if method.batch_coupled else set())
-    return {key: value for key, value in training.model_dump().items() if key not in ignored}
+    values = training.model_dump().items()
+    return {k: v for k, v in values if k not in ignored and not (k in _YOUNGER and v == _YOUNGER[k])}

@@ -22,7 +22,7 @@ from experiments.unit_identity import (
     tokenizer_identity,
     training_identity,
 )
-from po.methods import METHODS
+from po.methods import resolve
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Study:
         """Log-probabilities of a cell's training pairs under the model it starts from."""
         data, start = self._train_data(cell), self.cell(cell.parent) if cell.parent else None
         name = f"{cell.parent.name if cell.parent else cell.model}--{data.folder.name}"
-        key = ("reference", name, cell.training.precision)
+        key = ("reference", name, cell.training.precision, *cell.reference_kinds, _form(cell))
         return self._once(key, lambda: self._reference(cell, data, start, name))
 
     def cell(self, cell: Cell) -> Unit:
@@ -144,7 +144,7 @@ class Study:
         task = self.manifest.tasks[parent.task]
         assert task.pairs is not None
         # the batch size stays in: a batch is drawn from one random stream
-        recipe = task.pairs.model_dump(exclude={"from_"})
+        recipe = task.pairs.model_dump(exclude={"from_"} | ({"ranked"} if not task.pairs.ranked else set()))
         recipe["max_new_tokens"] = task.max_completion_length
         above, corpus = self.cell(parent), self.corpus(parent.model, parent.task)
         content = {"schema": SCHEMA, "parent": above.digest, "corpus": corpus.digest, "recipe": recipe}
@@ -168,7 +168,10 @@ class Study:
             "model": start.digest if start else self._contents.model(model),
             "precision": cell.training.precision,
         }
-        document = {
+        asked = {"kinds": list(cell.reference_kinds), "form": _form(cell)}
+        if asked != {"kinds": ["logps"], "form": "unpaired"}:
+            content |= asked
+        document = asked | {
             "model": model.model_dump(),
             "parent": self._inside(start) if start else None,
             "data": self._data_file(data),
@@ -236,7 +239,7 @@ class Study:
             return content | ({"seed": cell.seed, "corpus": corpus.digest} if scratch else {})
         return content | {
             "params": dict(cell.params),
-            "training": training_identity(cell.training, METHODS[cell.train]),
+            "training": training_identity(cell.training, resolve(cell.train)),
             "seed": cell.seed,
             "data": self._train_data(cell).digest,
             "parent": self.cell(cell.parent).digest if cell.parent else None,
@@ -246,13 +249,20 @@ class Study:
         if cell.train is None:
             return None
         data = self._train_data(cell)
-        rows = self._data_file(data) if METHODS[cell.train].paired else f"{self._inside(data)}/sft.jsonl"
+        supervised = resolve(cell.train).data == "supervised"
+        rows = f"{self._inside(data)}/sft.jsonl" if supervised else self._data_file(data)
         return {
             "method": cell.train,
             "params": dict(cell.params),
             "training": cell.training.model_dump(),
             "data": rows,
+            "batch_coupled": resolve(cell.train).batch_coupled,
         }
+
+
+def _form(cell: Cell) -> str:
+    """Which completions of a row a cell's reference values are of; pairs count as two single ones."""
+    return "ranked" if cell.train and resolve(cell.train).data == "ranked" else "unpaired"
 
 
 @functools.cache

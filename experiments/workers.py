@@ -21,11 +21,9 @@ from experiments.graph import Job
 _PRELOAD = [
     "transformers",
     "transformers.trainer",
-    "trl",
     "eval.score",
     "eval.transformers_backend",
     "po.trainer",
-    "po.sft",
     "po.checkpoint",
 ]
 

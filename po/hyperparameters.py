@@ -73,7 +73,7 @@ class Choice:
     """One of a few values.
 
     Attributes:
-        values: the allowed values; where no signature states a default, the first one is it.
+        values: the allowed values.
         meaning: what is chosen.
         hint: what to do instead, where a refused value has a meaning elsewhere.
     """
@@ -104,6 +104,19 @@ class Choice:
 Rule = Range | Choice
 
 
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A setting that decides how a loss's inputs are computed, not what the loss does with them.
+
+    Attributes:
+        rule: what it may be.
+        default: what it is unless it is given.
+    """
+
+    rule: Rule
+    default: ParamValue
+
+
 def shown(value: object) -> str:
     """A value as a manifest writes it."""
     if isinstance(value, bool):
@@ -111,19 +124,21 @@ def shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str], most: int = 1) -> str:
     """A phrase that names what was probably meant, or nothing.
 
     Args:
         name: what was written.
         known: the names that exist.
+        most: how many names to offer.
 
     Returns:
         ``; did you mean 'beta'?``, or a full stop where nothing is near.
     """
     by_lower_case = {candidate.lower(): candidate for candidate in known}
-    matches = get_close_matches(name.lower(), by_lower_case, n=1)
-    return f"; did you mean '{by_lower_case[matches[0]]}'?" if matches else "."
+    matches = get_close_matches(name.lower(), by_lower_case, n=most)
+    offered = " or ".join(f"'{by_lower_case[match]}'" for match in matches)
+    return f"; did you mean {offered}?" if matches else "."
 
 
 def value_fault(owner: str, name: str, rule: Rule, value: object) -> str | None:

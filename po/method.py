@@ -8,11 +8,13 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from po.aliases import PARAMETER_ALIASES
-from po.hyperparameters import Choice, ParameterError, ParamValue, Range, Rule, nearest, value_fault
+from po.hyperparameters import Choice, Option, ParameterError, ParamValue, Range, Rule, nearest, value_fault
+from po.logp_rules import TOKEN_RULES
+from po.loss_state import LossState
+from po.parameter_names import ParameterNames
 from po.rewards import RewardFunction
 
-LogpRule = Literal["sum", "mean"]
+DataForm = Literal["paired", "unpaired", "ranked", "supervised"]
 
 NLL_REDUCTION = Choice(
     ("token_batch", "seq_mean", "seq_sum"),
@@ -21,7 +23,12 @@ NLL_REDUCTION = Choice(
 """How token losses become `chosen_nll`. A weight means another thing under each of the three."""
 
 LENGTH_NORM = Choice((True, False), "log-probabilities averaged over the completion's tokens, or summed")
-GAMMA_BETA_RATIO = Range(0, float("inf"), "gamma / beta")
+NLL_SCOPE = Choice(("completion", "prompt_and_completion"), "which tokens the likelihood counts")
+SYNC = {
+    "sync_steps": Option(Range(1, float("inf"), "optimizer steps"), 512.0),
+    "sync_mix": Option(Range(0, 1, "share of the policy's weights", low_open=True), 0.6),
+}
+"""When the reference moves towards the policy, and how far: ref <- mix·policy + (1 - mix)·ref."""
 
 
 def _nothing_to_say(values: Mapping[str, ParamValue]) -> tuple[str, ...]:
@@ -38,26 +45,39 @@ class Method:
     Attributes:
         name: the id.
         loss: the loss; one value per pair, not reduced.
-        logps: how token log-probabilities become one number per completion.
+        logps: how token log-probabilities become one number per completion: ``sum``, ``mean``, or a rule of
+            ``po.logp_rules``.
         ranges: what each hyperparameter of the loss may be.
         formula: the loss in one line, in the symbols of `po.methods_table`.
         paper: authors, year and identifier.
         rewards: (inputs, values) -> rewards of chosen and rejected for the log; None where there are none.
         length_norm: offer the setting ``length_norm``, which overrides `logps` (IPO is used both ways).
+        nll_scope: offer the setting ``nll_scope``: whether the likelihood counts prompt tokens too.
+        per_example: the loss returns one value per example, in order; if not, only their mean has a meaning.
         batch_coupled: the loss of one pair depends on the others, so batch size is a hyperparameter.
+        when: inputs that are needed only where a parameter has a value: input -> (parameter, value).
+        state: makes what the loss remembers, or measures, over examples and processes.
+        reference_sync: the reference moves towards the policy during training (TR-DPO).
+        extra: further options, by name.
         parameter_aliases: names that this method's papers and trainers use, by the canonical name.
         advice: values -> remarks about values that are allowed but seldom meant.
     """
 
     name: str
     loss: Callable[..., Tensor]
-    logps: LogpRule
+    logps: str
     ranges: Mapping[str, Rule] = field(default_factory=dict)
     formula: str
     paper: str
     rewards: RewardFunction | None = None
     length_norm: bool = False
+    nll_scope: bool = False
+    per_example: bool = True
     batch_coupled: bool = False
+    when: Mapping[str, tuple[str, ParamValue]] = field(default_factory=dict)
+    state: type[LossState] | None = None
+    reference_sync: bool = False
+    extra: Mapping[str, Option] = field(default_factory=dict)
     parameter_aliases: Mapping[str, str] = field(default_factory=dict)
     advice: Callable[[Mapping[str, ParamValue]], tuple[str, ...]] = _nothing_to_say
 
@@ -71,7 +91,10 @@ class Method:
                 raise TypeError(f"The default is not allowed: {fault}")
         if self.length_norm and self.logps != "mean":
             raise TypeError(f"{self.name}: length_norm is true by default, so logps must be 'mean'.")
-        for name in ("ranges", "parameter_aliases"):
+        if self.logps not in {"sum", "mean", *TOKEN_RULES}:
+            known = ", ".join(["sum", "mean", *TOKEN_RULES])
+            raise TypeError(f"{self.name}: unknown log-prob rule '{self.logps}'; there are {known}.")
+        for name in ("ranges", "parameter_aliases", "when", "extra"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     @property
@@ -87,10 +110,24 @@ class Method:
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
     @property
-    def options(self) -> dict[str, Choice]:
+    def _options(self) -> dict[str, Option]:
+        options: dict[str, Option] = {}
+        if self.needs_nll:
+            options["nll_reduction"] = Option(NLL_REDUCTION, "token_batch")
+        if self.nll_scope:
+            options["nll_scope"] = Option(NLL_SCOPE, "completion")
+        if self.length_norm:
+            options["length_norm"] = Option(LENGTH_NORM, True)
+        if self.logps in TOKEN_RULES:
+            options |= TOKEN_RULES[self.logps].options
+        if self.state is not None:
+            options |= self.state.options
+        return options | (SYNC if self.reference_sync else {}) | dict(self.extra)
+
+    @property
+    def options(self) -> dict[str, Rule]:
         """Settings of the method that its loss does not take: they decide how its inputs are computed."""
-        options = {"nll_reduction": NLL_REDUCTION} if self.needs_nll else {}
-        return options | ({"length_norm": LENGTH_NORM} if self.length_norm else {})
+        return {name: option.rule for name, option in self._options.items()}
 
     @property
     def rules(self) -> dict[str, Rule]:
@@ -108,11 +145,63 @@ class Method:
         return "chosen_nll" in self.inputs
 
     @property
+    def data(self) -> DataForm:
+        """What an example is.
+
+        ``paired``: a chosen and a rejected completion of one prompt; ``unpaired``: one completion with a
+        label (pairs are taken too, as two such); ``ranked``: several completions, best first; ``supervised``:
+        one completion to imitate.
+        """
+        if {"policy_rejected", "policy_rejected_mean"} & set(self.inputs):
+            return "paired"
+        if "policy_ranked" in self.inputs:
+            return "ranked"
+        return "unpaired" if "desirable" in self.inputs else "supervised"
+
+    @property
     def paired(self) -> bool:
         """Whether an example is a chosen and a rejected completion of one prompt."""
-        return "policy_rejected" in self.inputs
+        return self.data == "paired"
 
-    def logps_for(self, values: Mapping[str, ParamValue]) -> LogpRule:
+    @property
+    def needs_live_reference(self) -> bool:
+        """Whether the reference must be at hand as a model: stored log-probabilities do not do."""
+        return self.reference_sync or "chosen_kl" in self.inputs
+
+    def needed(self, values: Mapping[str, ParamValue]) -> tuple[str, ...]:
+        """What the trainer has to compute: the loss's inputs and what its state reads.
+
+        Args:
+            values: the result of `check_params`.
+
+        Returns:
+            Names of tensors; without those that the state provides, and those of `when` that are not needed.
+        """
+        state = self.state
+        names = [name for name in self.inputs if state is None or name not in state.provides]
+        names += [name for name in (state.reads if state else ()) if name not in names]
+        return tuple(n for n in names if n not in self.when or values[self.when[n][0]] == self.when[n][1])
+
+    def stored_reference(self, values: Mapping[str, ParamValue]) -> tuple[str, ...]:
+        """Kinds of reference values that can be computed before training; none where a model must be asked.
+
+        Args:
+            values: the result of `check_params`.
+
+        Returns:
+            Kinds of `po.reference_values`.
+        """
+        if not self.needs_reference or self.needs_live_reference:
+            return ()
+        needed = self.needed(values)
+        more = {
+            "entropy": "reference_entropy" in needed,
+            "token_logps": self.logps in TOKEN_RULES,
+            "mismatched_logps": "reference_mismatched" in needed,
+        }
+        return ("logps", *(kind for kind, wanted in more.items() if wanted))
+
+    def logps_for(self, values: Mapping[str, ParamValue]) -> str:
         """How token log-probabilities become the loss's inputs under these values.
 
         Args:
@@ -150,7 +239,7 @@ class Method:
         Raises:
             ParameterError: one hyperparameter is given under two names.
         """
-        translated, notes, faults = self._translate(params)
+        translated, notes, faults = self._names.translate(params)
         if faults:
             raise ParameterError(faults)
         return translated, notes
@@ -167,61 +256,23 @@ class Method:
         Raises:
             ParameterError: some are unknown, given twice or not allowed; the message has all of them.
         """
-        translated, _, faults = self._translate(params)
+        translated, _, faults = self._names.translate(params)
         rules = self.rules
         known = ", ".join(rules) or "none"
         for name in sorted(set(translated) - set(rules)):
             faults[name] = f"{self.name} has no parameter '{name}'{nearest(name, rules)} It has: {known}."
-        defaults = {name: choice.values[0] for name, choice in self.options.items()} | self.defaults
+        defaults = {name: option.default for name, option in self._options.items()} | self.defaults
         values: dict[str, ParamValue] = {}
         for name, rule in rules.items():
             value = translated[name] if name in translated else defaults[name]
             if fault := value_fault(self.name, name, rule, value):
-                faults.setdefault(self._given_name(name, params), fault)
+                faults.setdefault(self._names.given(name, params), fault)
             else:
                 values[name] = rule.normal(value)
         if faults:
             raise ParameterError(faults)
         return values
 
-    def _canonical_name(self, name: str) -> str:
-        rules = self.rules
-        target = self.parameter_aliases.get(name) or PARAMETER_ALIASES.get(name)
-        return target if name not in rules and target in rules else name
-
-    def _given_name(self, name: str, params: Mapping[str, ParamValue]) -> str:
-        return next((given for given in params if self._canonical_name(given) == name), name)
-
-    def _translate(
-        self, params: Mapping[str, ParamValue]
-    ) -> tuple[dict[str, ParamValue], tuple[str, ...], dict[str, str]]:
-        translated: dict[str, ParamValue] = {}
-        notes: list[str] = []
-        faults: dict[str, str] = {}
-        for given, value in params.items():
-            name = self._canonical_name(given)
-            if name in translated:
-                faults[given] = f"{self.name}: {name} is given twice, once as '{given}'; give it once."
-                continue
-            translated[name] = value
-            if name != given:
-                notes.append(f"{self.name}: '{given}' is read as '{name}'.")
-        if "gamma_beta_ratio" in translated and {"gamma", "beta"} <= set(self.ranges):
-            fault = self._expand_ratio(translated, notes)
-            if fault:
-                faults["gamma_beta_ratio"] = fault
-        return translated, tuple(notes), faults
-
-    def _expand_ratio(self, translated: dict[str, ParamValue], notes: list[str]) -> str | None:
-        """Replaces gamma_beta_ratio by gamma, in place; returns what is wrong with it."""
-        ratio = translated.pop("gamma_beta_ratio")
-        if "gamma" in translated:
-            return f"{self.name}: gamma and gamma_beta_ratio set the same margin; give one of them."
-        if fault := value_fault(self.name, "gamma_beta_ratio", GAMMA_BETA_RATIO, ratio):
-            return fault
-        beta = translated.get("beta", self.defaults["beta"])
-        if not self.ranges["beta"].allows(beta):
-            return None  # the fault of beta is reported on its own
-        translated["gamma"] = gamma = float(ratio) * float(beta)
-        notes.append(f"{self.name}: gamma_beta_ratio {ratio} is stored as gamma {gamma:g} (beta {beta}).")
-        return None
+    @property
+    def _names(self) -> ParameterNames:
+        return ParameterNames(self.name, self.rules, self.defaults, self.parameter_aliases)

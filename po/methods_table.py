@@ -12,15 +12,28 @@ from po.hyperparameters import shown
 from po.method import LENGTH_NORM, NLL_REDUCTION, Method
 from po.methods import METHODS
 
-_HEADER = ("id", "loss of a pair", "reference", "log-probs", "hyperparameters (default; allowed)", "source")
+_EXPLAINED = ("nll_reduction", "length_norm")
+
+_HEADER = ("id", "loss", "data", "reference", "log-probs", "hyperparameters (default; allowed)", "source")
 
 _LEGEND = f"""\
-Δ is the log-probability of the chosen completion relative to the reference, less the same of the rejected
-one; R is the same without a reference. *log-probs* says whether token log-probabilities are summed or
-averaged over the completion; where both stand, the setting `length_norm` ({LENGTH_NORM.bounds()}) chooses.
-odds = p / (1 - p), and σ is the logistic function. NLL is the negative log-likelihood of the chosen
-completion; the setting `nll_reduction` ({NLL_REDUCTION.bounds()}) of the methods
-that have it says over what it is taken. The first value is the default.
+a and b are the log-probabilities of the chosen and of the rejected completion relative to the reference, and
+Δ = a - b; R is the same difference without a reference. m are averaged log-probabilities, n token counts,
+s scores of the data, KL(y) the sum over a completion's tokens of KL(reference || policy), q the mean over its
+tokens of log Σ p² under the policy, h the reference's mean entropy in units of log(vocabulary); w and l stand
+for chosen and rejected. odds = p / (1 - p), and σ is the logistic function. NLL is the negative
+log-likelihood of the chosen completion; the setting `nll_reduction`
+({NLL_REDUCTION.bounds()}) of the methods that have it says over what it is taken.
+
+*data*: pairs; completions with a label (`unpaired`; pairs are taken too); lists in rank order. *reference*:
+`live` needs the model itself in every step, for the others its values are computed once and stored.
+*log-probs* says whether token log-probabilities are summed or averaged over the completion, or by which rule
+tokens count; where two stand, the setting `length_norm` ({LENGTH_NORM.bounds()}) chooses. The first of
+several values is the default. † The loss of one example depends on the others of its micro-batch, so that
+`per_device_batch_size` is a hyperparameter.
+
+Methods can be put together: `tr_dpo(ipo)` (any method with a reference), `wpo(simpo)` (any that has a loss
+for each pair), `mix(dpo, sft)` (a weighted sum, with `dpo_weight`, `dpo_beta`, ...).
 """
 
 
@@ -36,15 +49,17 @@ def methods_table() -> str:
 
 
 def _row(method: Method) -> tuple[str, ...]:
-    logps = "mean or sum" if method.length_norm else method.logps
-    needs = "yes" if method.needs_reference else "no"
-    return f"`{method.name}`", f"`{method.formula}`", needs, logps, _hyperparameters(method), method.paper
+    logps = "mean or sum" if method.length_norm else method.logps.replace("_", " ")
+    needs = "live" if method.needs_live_reference else "yes" if method.needs_reference else "no"
+    name = f"`{method.name}`{' †' if method.batch_coupled else ''}"
+    return name, f"`{method.formula}`", method.data, needs, logps, _hyperparameters(method), method.paper
 
 
 def _hyperparameters(method: Method) -> str:
-    defaults = method.defaults
-    cells = [f"`{name}` ({shown(defaults[name])}; {rule.bounds()})" for name, rule in method.ranges.items()]
-    return ", ".join(cells)
+    """Those of the loss and of its inputs, but for the settings that the legend explains."""
+    defaults, rules = method.check_params({}), method.rules
+    names = [name for name in rules if name not in _EXPLAINED]
+    return ", ".join(f"`{name}` ({shown(defaults[name])}; {rules[name].bounds()})" for name in names)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,8 +2,9 @@
 
 import json
 import os
+import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import torch
 from po.faults import InputFault
 
 POINTER = "model.json"
+_DROPS = re.compile(r"drop|^(input_)?jitter_noise$|^moe_jitter_eps$")
+"""Attributes of modules and configurations that are chances of dropping, or noise in front of a router."""
+_P = re.compile(r"^p$")  # of torch's own dropout
 
 
 def model_location(cell: Path) -> tuple[str, str | None]:
@@ -32,7 +36,7 @@ def model_location(cell: Path) -> tuple[str, str | None]:
 
 
 def load_model(location: str, spec: Mapping[str, Any], revision: str | None = None) -> Any:
-    """A causal language model with the manifest's dtype and attention.
+    """A language model with the manifest's dtype and attention, of the class that its configuration needs.
 
     Args:
         location: a folder or a hub id.
@@ -40,19 +44,49 @@ def load_model(location: str, spec: Mapping[str, Any], revision: str | None = No
         revision: commit of a hub id.
 
     Raises:
+        InputFault: the model is none that continues or answers texts.
         OSError: there is no model at that place, or the hub cannot be reached.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig
 
-    model = AutoModelForCausalLM.from_pretrained(
+    remote = {"revision": revision, "trust_remote_code": spec["trust_remote_code"]}
+    config = AutoConfig.from_pretrained(location, **remote)
+    model = model_class(config, location).from_pretrained(
         location,
-        revision=revision,
+        config=config,
         dtype=getattr(torch, spec["dtype"]),
         attn_implementation=spec["attention"],
-        trust_remote_code=spec["trust_remote_code"],
         use_safetensors=True,
+        **remote,
     )
     return check_attention(model)
+
+
+def model_class(config: Any, location: str) -> Any:
+    """The class of transformers that loads a model: encoder-decoder, with images, or text alone.
+
+    Args:
+        config: the model's configuration.
+        location: how a message names the model.
+
+    Raises:
+        InputFault: the model is none of these.
+    """
+    import transformers
+    from transformers.models.auto import modeling_auto
+
+    if config.is_encoder_decoder:
+        kind, known = "AutoModelForSeq2SeqLM", modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+    elif hasattr(config, "vision_config"):
+        kind, known = "AutoModelForImageTextToText", modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    else:
+        kind, known = "AutoModelForCausalLM", modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING
+    if type(config) not in known and kind not in (getattr(config, "auto_map", None) or {}):
+        raise InputFault(
+            f"{location}: a model of type '{config.model_type}' writes no text that could be preferred; give a "
+            "causal language model, an encoder-decoder, or one that reads images and writes text"
+        )
+    return getattr(transformers, kind)
 
 
 def check_attention(model: Any) -> Any:
@@ -110,13 +144,28 @@ def load_tokenizer(corpus: Path) -> Any:
 
 
 def disable_dropout(model: torch.nn.Module) -> None:
-    """Sets every dropout probability to 0: policy and reference must agree at step 0."""
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    for name in ("attention_dropout", "hidden_dropout", "resid_pdrop", "attn_pdrop", "embd_pdrop"):
-        if getattr(model.config, name, None):
-            setattr(model.config, name, 0.0)
+    """Sets all chances of dropping units or layers to 0: policy and reference must agree at step 0.
+
+    Modules copy the values of their configuration under other names, so both are changed; so is the noise
+    that some mixtures of experts put in front of their routers.
+    """
+    for holder, name in _dropping(model):
+        setattr(holder, name, 0.0)
+
+
+def drops_out(model: torch.nn.Module) -> bool:
+    """Whether a model in training answers differently from one call to the next."""
+    return any(_dropping(model))
+
+
+def _dropping(model: torch.nn.Module) -> Iterator[tuple[Any, str]]:
+    """Module or configuration, and the attribute, of all that is drawn in training."""
+    found = [one for module in model.modules() for one in (module, vars(module).get("config"))]
+    for holder in {id(one): one for one in found if hasattr(one, "__dict__")}.values():
+        pattern = _P if isinstance(holder, torch.nn.modules.dropout._DropoutNd) else _DROPS
+        for name, value in list(vars(holder).items()):
+            if isinstance(value, float) and value > 0 and pattern.search(name):
+                yield holder, name
 
 
 def write_json(path: Path, value: Any) -> None:

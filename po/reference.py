@@ -3,7 +3,8 @@
     python -m po.reference runs/NAME/reference/FOLDER
 
 Reads   FOLDER/unit.json, the pairs and the parent's model that it names
-Writes  FOLDER/logps.npy (pairs x [chosen, rejected], summed, in nats), FOLDER/reference.json (digests)
+Writes  FOLDER/logps.npy (rows x completions, summed, in nats) and other values that a method needs,
+        FOLDER/reference.json (digests)
 Exit    0 done or already done, 65 bad data or settings
 """
 
@@ -19,15 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
-from po.collate import PairCollator
 from po.faults import InputFault, told
-from po.logps import attach_engine, completion_logps
+from po.mismatch import with_mismatched
 from po.models import load_model, model_location, write_json
-from po.rows import PAIR_IDS, Row, read_rows, rows_digest
-
-_TOKENS_A_BATCH = 4096  # padding included; one pair is always taken
+from po.reference_values import reference_values, with_values
+from po.rows import Row, read_training_rows, rows_digest
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -37,37 +35,6 @@ def weights_digest(model: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-@torch.no_grad()
-def reference_logps(model: Any, rows: Sequence[Row], precision: str) -> np.ndarray[Any, Any]:
-    """Summed log-probabilities of chosen and rejected completions, in nats, float32, shape (pairs, 2).
-
-    Pairs are taken by length to keep padding small; the result is in the order of ``rows``.
-
-    Args:
-        model: a causal language model, on its device.
-        rows: pairs of token ids.
-        precision: ``bf16`` for autocast, ``fp32`` for none.
-    """
-    collator, found = PairCollator(), np.zeros((len(rows), 2), dtype=np.float32)
-    longest = [len(r["prompt_ids"]) + max(len(r["chosen_ids"]), len(r["rejected_ids"])) for r in rows]
-    order = sorted(range(len(rows)), key=lambda i: -longest[i])
-    model.eval()
-    attach_engine(model)
-    progress = tqdm(total=len(rows), desc="reference", unit="pair", disable=not sys.stderr.isatty())
-    start = 0
-    while start < len(order):
-        size = max(1, _TOKENS_A_BATCH // (2 * longest[order[start]]))
-        taken = order[start : start + size]
-        batch = {k: v.to(model.device) for k, v in collator([rows[i] for i in taken]).items()}
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            sums, _ = completion_logps(model, **batch)
-        found[taken] = sums.float().view(2, -1).T.cpu().numpy()
-        progress.update(len(taken))
-        start += size
-    progress.close()
-    return found
 
 
 def compute(folder: Path) -> None:
@@ -84,17 +51,23 @@ def compute(folder: Path) -> None:
         )
     unit = json.loads((folder / "unit.json").read_text(encoding="utf-8"))
     root = folder.resolve().parents[1]
-    rows = read_rows(root / unit["data"], PAIR_IDS)
+    kinds = tuple(unit.get("kinds", ("logps",)))
+    form = unit.get("form", "unpaired")
+    rows = read_training_rows(root / unit["data"], form)
+    if "mismatched_logps" in kinds:
+        rows = with_mismatched(rows)
     location, revision = _location(unit, root)
     model = load_model(location, unit["model"], revision)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    found = reference_logps(model, rows, unit["precision"])
-    temporary = folder / f".logps.{os.getpid()}.npy"
-    np.save(temporary, found)
-    temporary.replace(folder / "logps.npy")
+    for kind, values in reference_values(model, rows, unit["precision"], kinds, form).items():
+        temporary = folder / f".{kind}.{os.getpid()}.npy"
+        np.save(temporary, values)
+        temporary.replace(folder / f"{kind}.npy")
     facts = {
         "schema": 1,
-        "pairs": len(rows),
+        "rows": len(rows),
+        "kinds": list(kinds),
+        "form": form,
         "data_sha256": rows_digest(rows),
         "model_sha256": weights_digest(model),
     }
@@ -111,28 +84,31 @@ def _location(unit: Mapping[str, Any], root: Path) -> tuple[str, str | None]:
     return unit["model"]["id"], unit["model"]["revision"]
 
 
-def load_reference(folder: Path, rows: Sequence[Row], model: nn.Module) -> np.ndarray[Any, Any]:
-    """The log-probabilities of a reference folder, after checking that they are of these rows and this model.
+def load_reference(folder: Path, rows: Sequence[Row], model: nn.Module) -> list[Row]:
+    """The rows with the values of a reference folder, checked to be of these rows and this model.
 
     Args:
         folder: a reference folder.
-        rows: the training pairs.
+        rows: the training rows.
         model: the policy before its first step, whose weights are the reference's.
 
+    Returns:
+        The rows, each with ``reference_logps`` and what else is there: one value per completion.
+
     Raises:
-        InputFault: other pairs or other weights.
+        InputFault: other rows or other weights.
     """
     facts = json.loads((folder / "reference.json").read_text(encoding="utf-8"))
-    found = np.load(folder / "logps.npy")
+    found = {kind: np.load(folder / f"{kind}.npy") for kind in facts["kinds"]}
     remedy = f"delete {folder} and run again"
-    if found.shape != (len(rows), 2) or facts["data_sha256"] != rows_digest(list(rows)):
-        raise InputFault(f"{folder}: the reference log-probabilities were computed for other pairs; {remedy}")
+    if facts["data_sha256"] != rows_digest(list(rows)) or len(found["logps"]) != len(rows):
+        raise InputFault(f"{folder}: the reference log-probabilities were computed for other rows; {remedy}")
     if facts["model_sha256"] != weights_digest(model):
         raise InputFault(
             f"{folder}: the reference log-probabilities come from other weights than training starts from; "
             f"{remedy}"
         )
-    return np.asarray(found)
+    return with_values(rows, found, facts["form"])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

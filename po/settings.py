@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from po.faults import InputFault
-from po.hyperparameters import MethodError, nearest
-from po.methods import METHODS, Method
+from po.hyperparameters import MethodError
+from po.methods import Method, resolve
 
 _REMEDY = "run experiments.run again, it writes the file anew"
 
@@ -39,6 +39,7 @@ class TrainingSettings:
     logging_steps: int
     save_steps: int
     retain: str
+    router_aux_loss_coef: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +90,10 @@ def read_settings(folder: Path) -> TrainSettings:
         cell = json.loads(path.read_text(encoding="utf-8"))
         root = folder.resolve().parents[1]
         recipe = _recipe(cell["train"], root) if cell["train"] else None
-        if recipe is not None and recipe.method.needs_reference and not cell["reference"]:
+        stored = recipe is not None and recipe.method.stored_reference(recipe.params)
+        if stored and not cell["reference"]:
             raise MethodError(
-                f"{recipe.method.name} needs reference log-probabilities, but reference is null; {_REMEDY}"
+                f"{cell['train']['method']} needs reference log-probabilities, but reference is null; {_REMEDY}"
             )
         return TrainSettings(
             folder=folder.resolve(),
@@ -112,12 +114,7 @@ def read_settings(folder: Path) -> TrainSettings:
 
 
 def _recipe(train: Mapping[str, Any], root: Path) -> Recipe:
-    name = train["method"]
-    if name not in METHODS:
-        raise MethodError(
-            f"unknown method '{name}'{nearest(name, METHODS)} Known: {', '.join(sorted(METHODS))}."
-        )
-    method, given = METHODS[name], train["params"]
+    method, given = resolve(train["method"]), train["params"]
     params = method.check_params(given)
     _same_keys("train.params", given, params)
     training = train["training"]

@@ -101,7 +101,7 @@ def _shared_attempt(folder: Path) -> Path:
 def make_trainer(
     settings: TrainSettings, recipe: Recipe, tokenizer: Any, output: Path, callbacks: list[Any]
 ) -> Any:
-    """The trainer of a cell: TRL's for supervised fine-tuning, ours for preferences.
+    """The trainer of a cell.
 
     Args:
         settings: the cell.
@@ -111,57 +111,38 @@ def make_trainer(
         callbacks: of transformers.
 
     Raises:
-        InputFault: no training rows, or reference values of other pairs or weights.
+        InputFault: no training rows, or reference values of other rows or weights.
     """
-    from po.arguments import trainer_arguments
-    from po.models import disable_dropout
-    from po.rows import PAIR_IDS, TEXT_IDS, read_rows
-
-    rows = read_rows(recipe.data, PAIR_IDS if recipe.method.paired else TEXT_IDS)
-    arguments = trainer_arguments(recipe.training, settings.seed, output, len(rows))
-    model = start_model(settings, tokenizer)
-    if recipe.training.disable_dropout:
-        disable_dropout(model)
-    if not recipe.method.paired:
-        from po.sft import sft_trainer
-
-        reduction = str(recipe.params["nll_reduction"])
-        return sft_trainer(model, tokenizer, rows, arguments, callbacks, reduction)
-    if settings.reference is not None and recipe.method.needs_reference:
-        rows = _with_reference(rows, settings.reference, model)
-    return _preference_trainer(recipe, model, tokenizer, rows, arguments, callbacks)
-
-
-def _with_reference(rows: list[Any], folder: Path, model: Any) -> list[Any]:
-    """The rows with the reference's log-probabilities, which one process computes where they are missing."""
-    from po.reference import compute, load_reference
-
-    with _processes().main_process_first():
-        compute(folder)
-    values = load_reference(folder, rows, model).tolist()
-    return [
-        row | {"reference_chosen": chosen, "reference_rejected": rejected}
-        for row, (chosen, rejected) in zip(rows, values, strict=True)
-    ]
-
-
-def _preference_trainer(
-    recipe: Recipe, model: Any, tokenizer: Any, rows: list[Any], arguments: Any, callbacks: list[Any]
-) -> Any:
     from transformers import TrainingArguments
 
-    from po.collate import PairCollator
-    from po.trainer import PreferenceTrainer
+    from po.arguments import trainer_arguments
+    from po.cell_reference import rows_and_reference
+    from po.collate import Collator
+    from po.models import disable_dropout
+    from po.rows import read_training_rows
+    from po.trainer import MethodTrainer
 
-    return PreferenceTrainer(
+    method, training = recipe.method, recipe.training
+    rows = read_training_rows(recipe.data, method.data)
+    arguments = trainer_arguments(training, settings.seed, output, len(rows))
+    model = start_model(settings, tokenizer)
+    if training.disable_dropout:
+        disable_dropout(model)
+    rows, reference = rows_and_reference(
+        settings, recipe, rows, model, lambda: start_model(settings, tokenizer)
+    )
+    return MethodTrainer(
         model=model,
         args=TrainingArguments(**arguments, remove_unused_columns=False),
         train_dataset=rows,
-        data_collator=PairCollator(recipe.method.inputs),
+        data_collator=Collator.of(method, recipe.params, model.config.is_encoder_decoder),
         processing_class=tokenizer,
         callbacks=callbacks,
-        method=recipe.method,
+        method=method,
         params=recipe.params,
+        reference=reference,
+        same_start=True,
+        router_aux_loss_coef=training.router_aux_loss_coef,
     )
 
 
@@ -181,7 +162,7 @@ def _result(settings: TrainSettings, trainer: Any, seconds: float, *, resumed: b
     """Content of ``train.json``; the seconds are those of the last attempt."""
     import torch
 
-    packages = ("torch", "transformers", "trl", "accelerate")
+    packages = ("torch", "transformers", "accelerate", "peft")
     return {
         "schema": 1,
         "stage_hash": settings.stage_hash,

@@ -1,79 +1,95 @@
-"""The one trainer of preference methods: transformers' Trainer with a loss from the table."""
+"""The one trainer: transformers' Trainer with a loss from the table of methods."""
 
-from collections import defaultdict
+import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import Trainer
 
-from po.logps import attach_engine, completion_logps
+from po.engine import attach_engine, completion_values
+from po.loss_state import LossState
 from po.method import Method
+from po.moving_reference import FollowPolicy, MovingReference
+from po.quantities import Quantities, StepCounts
+from po.references import Reference, mismatched_part, text_part
+from po.routers import has_router
+from po.start_checks import FirstStepChanges, check_agreement
+from po.token_values import Asked
+from po.training_log import RunningMeans, record
 
-_SIDES = ("chosen", "rejected")
-
-
-class RunningMeans:
-    """Means of values by name, over all that was added since they were last taken."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = defaultdict(int)
-
-    def add(self, name: str, values: Tensor) -> None:
-        """Adds one value per pair."""
-        total = values.detach().double().sum()
-        self._sums[name] = self._sums[name] + total if name in self._sums else total
-        self._counts[name] += len(values)
-
-    def take(self, accelerator: Any) -> dict[str, float]:
-        """The means over all processes, which must have added the same names; nothing is kept."""
-        names = sorted(self._sums)
-        if not names:
-            return {}
-        sums = torch.stack([self._sums[name] for name in names])
-        counts = sums.new_tensor([self._counts[name] for name in names])
-        totals = accelerator.reduce(torch.stack([sums, counts]), reduction="sum")
-        self._sums.clear()
-        self._counts.clear()
-        return dict(zip(names, (totals[0] / totals[1]).tolist(), strict=True))
+_STATE = "loss_state.json"
 
 
-class PreferenceTrainer(Trainer):  # type: ignore[misc]
-    """Trains a causal language model on pairs with a method of ``po.methods``.
+class MethodTrainer(Trainer):  # type: ignore[misc]
+    """Trains a language model on rows of token ids with a method of ``po.methods``.
 
-    The gradient of an optimizer step is that of the mean loss over its pairs, whatever the split into
+    The gradient of an optimizer step is that of the mean loss over its examples, whatever the split into
     micro-batches and processes; a ``token_batch`` likelihood term is normalized by the chosen tokens of the
-    whole step. The logged loss is that mean, averaged over the steps since the last log. With several
-    processes, accelerate fills the last batch of an epoch with pairs from its beginning.
+    whole step. Methods marked ``batch_coupled`` see one micro-batch at a time. The logged loss is that mean,
+    averaged over the steps since the last log. With several processes, accelerate fills the last batch of an
+    epoch with rows from its beginning.
 
     The log has what TRL logs, under its names: ``rewards/*`` (of log-probabilities as the loss sees them,
-    summed or averaged), ``logps/*`` (summed), ``nll_loss``; and ``logps_mean/*`` (per token), ``logratio/*``
-    (policy - reference, summed) and ``logratio_mean/*`` (per token). Where TRL logs summed rewards for a
-    method that averages (IPO), they are its ``tau`` times ``logratio/*``.
+    summed or averaged), ``logps/*`` (summed), ``nll_loss``, ``aux_loss``; and ``logps_mean/*`` (per token),
+    ``logratio/*`` (policy - reference, summed) and ``logratio_mean/*`` (per token). Where TRL logs summed
+    rewards for a method that averages (IPO), they are its ``tau`` times ``logratio/*``.
 
     Args:
-        method: entry of the table.
+        method: entry of the table, or one put together.
         params: hyperparameters and options, as ``method.check_params`` returns them.
+        reference: what knows the reference's values; needed where the method does.
+        same_start: the reference is the policy before its first step, which is checked.
+        router_aux_loss_coef: weight of the load-balancing loss of a mixture of experts; others have none.
     """
 
-    def __init__(self, *args: Any, method: Method, params: Mapping[str, Any], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        method: Method,
+        params: Mapping[str, Any],
+        reference: Reference | None = None,
+        same_start: bool = False,
+        router_aux_loss_coef: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
+        if method.needs_reference and reference is None:
+            raise ValueError(f"{method.name} compares with a reference; give one")
         self.method, self.params = method, dict(params)
+        self.quantities = Quantities(method, self.params)
+        self.loss_state = method.state() if method.state is not None else LossState()
+        self.reference = reference if method.needs_reference else None
+        self._same_start = same_start
         self.loss_is_scaled_for_ga = True
         self.model_accepts_loss_kwargs = False
         self._means = {"train": RunningMeans(), "eval": RunningMeans()}
-        self._step_counts = [0, 0]  # pairs and chosen tokens of the optimizer step
+        self._step = StepCounts(0, 0)
+        self._micro_batch = 0
         attach_engine(self.model)
+        routed = router_aux_loss_coef > 0 and has_router(self.accelerator.unwrap_model(self.model))
+        self.router_aux_loss_coef = router_aux_loss_coef if routed else 0.0
+        self.add_callback(FirstStepChanges())
+        if method.reference_sync:
+            self._follow()
+
+    def _follow(self) -> None:
+        if not isinstance(self.reference, MovingReference):
+            raise ValueError(f"{self.method.name} moves its reference; give a MovingReference")
+        steps, mix = int(self.params["sync_steps"]), float(self.params["sync_mix"])
+        self.add_callback(FollowPolicy(self.reference, steps, mix))
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], None]:
-        """The micro-batches of an optimizer step, after counting its pairs and tokens over all processes."""
+        """The micro-batches of an optimizer step, after counting its examples and tokens everywhere."""
         samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        counts = torch.stack([_counts(batch) for batch in samples]).sum(dim=0).to(device)
-        self._step_counts = self.accelerator.reduce(counts, reduction="sum").tolist()
+        counts = [self.quantities.counts(batch) for batch in samples]
+        found = torch.tensor([[c.examples, c.tokens] for c in counts], device=device).sum(dim=0)
+        self._step = StepCounts(*self.accelerator.reduce(found, reduction="sum").tolist())
+        self._micro_batch = 0
         return samples, None
 
     def compute_loss(
@@ -84,71 +100,78 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
         num_items_in_batch: Any = None,
     ) -> Any:
         """Share of this micro-batch in the step's mean loss; in evaluation, the mean loss of the batch."""
-        counted: list[int] = self._step_counts if model.training else _counts(inputs).tolist()
-        n_pairs, n_tokens = counted
+        training = model.training
+        counted = self.quantities.counts(inputs)
+        step = self._step if training else counted
+        losses, aux = self._losses(model, inputs, step, training=training)
         # Gradients and logged losses are averaged over processes.
-        scale = self.accelerator.num_processes if model.training else 1
-        masks = {name: inputs[name] for name in ("input_ids", "attention_mask", "completion_mask")}
-        policy, lengths = completion_logps(model, **masks)
-        sums = {f"policy_{side}": part for side, part in zip(_SIDES, policy.chunk(2), strict=True)}
-        sums |= {name: inputs[name] for side in _SIDES if (name := f"reference_{side}") in inputs}
-        counts = {f"{side}_length": part for side, part in zip(_SIDES, lengths.chunk(2), strict=True)}
-        scores = {name: inputs[name] for side in _SIDES if (name := f"{side}_score") in inputs}
-        values = {**self._by_rule(sums, counts), **counts, **scores}
-        if self.method.needs_nll:
-            values["chosen_nll"] = self._chosen_nll(
-                sums["policy_chosen"], counts["chosen_length"], n_pairs, n_tokens
-            )
-        taken = {name: values[name] for name in self.method.inputs}
-        losses = self.method.loss(**taken, **self.method.loss_arguments(self.params))
-        self._record(self._means["train" if model.training else "eval"], values, sums, counts)
-        loss = losses.sum() * (scale / n_pairs)
+        scale = self.accelerator.num_processes if training else 1
+        loss = losses.sum() * (counted.examples / len(losses) * scale / step.examples)
+        if aux is not None:
+            loss = loss + self.router_aux_loss_coef * aux * (counted.examples * scale / step.examples)
         return (loss, {"losses": losses.detach()}) if return_outputs else loss
+
+    def _losses(
+        self, model: Any, batch: dict[str, Tensor], step: StepCounts, *, training: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """The losses of a batch, one per example unless the method says otherwise, and the router's."""
+        asked = self.quantities.asked
+        reference, more = None, {}
+        if self.reference is not None:
+            reference = self.reference.values(batch, self.quantities.asked_reference)
+            if asked.kl:
+                more["reference_distributions"] = reference["distributions"]
+        asked = Asked(**{**vars(asked), "router": self.router_aux_loss_coef > 0})
+        policy, lengths = completion_values(model, text_part(batch), asked, **more)
+        if training and reference is not None:
+            self._check_start(policy["logps"], reference["logps"], lengths)
+        values = self.quantities.of(batch, policy, reference, lengths, step, self._generator(training))
+        if "policy_mismatched" in self.loss_state.reads:
+            values |= self._mismatched(model, batch)
+        provided = self.loss_state.measure(values, self.params, self._total, training=training)
+        values |= {name: value.to(lengths.device) for name, value in provided.items()}
+        taken = {name: values[name] for name in self.method.inputs if name in values}
+        losses = self.method.loss(**taken, **self.method.loss_arguments(self.params))
+        means = self._means["train" if training else "eval"]
+        record(means, self.quantities, batch, values, (policy, reference, lengths))
+        if "aux_loss" in policy:
+            means.add("aux_loss", policy["aux_loss"].reshape(1))
+        return losses, policy.get("aux_loss")
+
+    def _check_start(self, policy: Tensor, reference: Tensor, lengths: Tensor) -> None:
+        if self._same_start and self.state.global_step == 0:
+            model = self.accelerator.unwrap_model(self.model)
+            bf16 = self.args.bf16 or model.dtype == torch.bfloat16
+            check_agreement(policy.detach(), reference, lengths, model, bf16=bf16)
+            self._same_start = False
+
+    @torch.no_grad()
+    def _mismatched(self, model: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Policy and reference on the completions of other prompts."""
+        assert self.reference is not None  # a KL is measured against one
+        policy = completion_values(model, mismatched_part(batch))[0]["logps"]
+        return {"policy_mismatched": policy, "reference_mismatched": self.reference.mismatched(batch)}
+
+    def _total(self, values: Tensor) -> Tensor:
+        total: Tensor = self.accelerator.reduce(values, reduction="sum")
+        return total
+
+    def _generator(self, training: bool) -> torch.Generator:
+        """What a rule draws tokens with; a resumed run draws the same."""
+        place = (self.state.global_step, self._micro_batch, self.accelerator.process_index)
+        self._micro_batch += training
+        seed = self.args.seed if training else self.args.seed + 1
+        generator = torch.Generator()
+        generator.manual_seed(hash((seed, *(place if training else ()))) % 2**63)
+        return generator
 
     def prediction_step(
         self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
     ) -> Any:
-        """The loss of an evaluation batch, divided by its own pairs and tokens; there are no predictions."""
+        """The loss of an evaluation batch, divided by its own examples; there are no predictions."""
         with torch.no_grad(), self.compute_loss_context_manager():
             loss = self.compute_loss(model, self._prepare_inputs(inputs))
         return loss.detach(), None, None
-
-    def _by_rule(self, sums: Mapping[str, Tensor], counts: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Summed log-probabilities as the method takes them."""
-        if self.method.logps_for(self.params) == "sum":
-            return dict(sums)
-        return {name: value / counts[f"{name.partition('_')[2]}_length"] for name, value in sums.items()}
-
-    def _chosen_nll(self, summed: Tensor, length: Tensor, n_pairs: int, n_tokens: int) -> Tensor:
-        """One value per pair; their mean over the step's pairs is the reduction that was asked for."""
-        scale: dict[str, Any] = {"token_batch": n_pairs / n_tokens, "seq_mean": 1 / length, "seq_sum": 1.0}
-        nll: Tensor = -summed * scale[str(self.params["nll_reduction"])]
-        return nll
-
-    def _record(
-        self,
-        means: RunningMeans,
-        values: Mapping[str, Tensor],
-        sums: Mapping[str, Tensor],
-        counts: Mapping[str, Tensor],
-    ) -> None:
-        """Notes a micro-batch's values for the log."""
-        if self.method.rewards is not None:
-            chosen, rejected = self.method.rewards(values, self.params)
-            means.add("rewards/chosen", chosen)
-            means.add("rewards/rejected", rejected)
-            means.add("rewards/margins", chosen - rejected)
-            means.add("rewards/accuracies", (chosen > rejected).float())
-        for side in _SIDES:
-            summed, length = sums[f"policy_{side}"], counts[f"{side}_length"]
-            means.add(f"logps/{side}", summed)
-            means.add(f"logps_mean/{side}", summed / length)
-            if f"reference_{side}" in sums:
-                ratio = summed - sums[f"reference_{side}"]
-                means.add(f"logratio/{side}", ratio)
-                means.add(f"logratio_mean/{side}", ratio / length)
-        if "chosen_nll" in values:
-            means.add("nll_loss", values["chosen_nll"])
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Adds the means since the last log, over all processes."""
@@ -161,8 +184,22 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
             logs |= self._means["train"].take(self.accelerator)
         super().log(logs, *args, **kwargs)
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Adds what the loss remembers, and the weights of a reference that moves."""
+        super()._save_checkpoint(model, trial)
+        folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+        if self.args.should_save and (state := self.loss_state.state_dict()):
+            (folder / _STATE).write_text(json.dumps(state), encoding="utf-8")
+        if isinstance(self.reference, MovingReference):
+            self.reference.save(folder, writes=self.args.should_save)
 
-def _counts(batch: Mapping[str, Tensor]) -> Tensor:
-    """(pairs, chosen tokens) of a collated batch."""
-    chosen = batch["completion_mask"].chunk(2)[0]
-    return torch.stack([chosen.new_tensor(len(chosen), dtype=torch.long), chosen.sum()])
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Takes up what ``_save_checkpoint`` added."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        saved = Path(checkpoint) / _STATE
+        if saved.is_file():
+            self.loss_state.load_state_dict(json.loads(saved.read_text(encoding="utf-8")))
+        if isinstance(self.reference, MovingReference):
+            self.reference.load(Path(checkpoint))

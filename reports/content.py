@@ -118,7 +118,7 @@ def _group_warnings(group: _Group, baseline: str) -> list[str]:
             "the best of many on the test set looks better than it is."
         )
     flat = [each for columns in group.tables for each in columns]
-    lines += notices.judges(group.cells, flat) + notices.refusals(flat)
+    lines += notices.judges(group.cells, flat) + notices.refusals(flat) + notices.coupled(group.cells)
     lines += notices.training_mixtures(group.cells, where)
     for columns in group.tables:
         lines += notices.single_seeds(columns) + notices.disagreements(columns)

@@ -19,6 +19,21 @@ def judges(cells: Sequence[Cell], columns: Sequence[Column]) -> list[str]:
     ]
 
 
+def coupled(cells: Sequence[Cell]) -> list[str]:
+    """Methods whose loss reads a whole micro-batch, so that its size is one of their hyperparameters."""
+    sizes: dict[str, set[int]] = {}
+    for cell in cells:
+        train = cell.record.get("train") or {}
+        if train.get("batch_coupled"):
+            each = train["training"]["per_device_batch_size"]
+            sizes.setdefault(str(cell.record["method_name"]), set()).add(each)
+    return [
+        f"{name}: the loss of one example depends on the others of its micro-batch (here of "
+        f"{' or '.join(map(str, sorted(found)))}), so that size is a hyperparameter."
+        for name, found in sorted(sizes.items())
+    ]
+
+
 def overlaps(experiment: Experiment) -> list[str]:
     """Test rows that the training data has too."""
     return [

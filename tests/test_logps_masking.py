@@ -6,9 +6,9 @@ from tiny_training import EOS, VOCABULARY, random_pairs, tiny_llama
 from transformers import Gemma2Config, Gemma2ForCausalLM, GraniteConfig, GraniteForCausalLM
 
 from po import logps
-from po.collate import PairCollator
+from po.collate import Collator
+from po.engine import attach_engine, completion_logps
 from po.lengths import length_groups
-from po.logps import attach_engine, completion_logps
 
 SHAPE = {
     "vocab_size": VOCABULARY,
@@ -55,7 +55,7 @@ def test_the_engine_equals_a_plain_log_softmax_in_values_and_gradients(rows):
     expected = plain_logps(model, rows)
     weights = torch.linspace(-1, 1, len(expected))
     expected_gradients = gradients(model, (expected * weights).sum())
-    found, lengths = completion_logps(attach_engine(model), **PairCollator()(rows))
+    found, lengths = completion_logps(attach_engine(model), Collator()(rows))
     assert torch.allclose(found, expected, rtol=1e-5, atol=1e-5)
     assert found.dtype == torch.float32
     assert lengths.tolist() == [len(row[side]) for side in ("chosen_ids", "rejected_ids") for row in rows]
@@ -63,17 +63,17 @@ def test_the_engine_equals_a_plain_log_softmax_in_values_and_gradients(rows):
 
 
 def test_padding_changes_nothing(rows):
-    model, batch = attach_engine(tiny_llama()), PairCollator()(rows)
-    found, lengths = completion_logps(model, **batch)
+    model, batch = attach_engine(tiny_llama()), Collator()(rows)
+    found, lengths = completion_logps(model, batch)
     wider = {name: torch.nn.functional.pad(value, (0, 7)) for name, value in batch.items()}
     wider["input_ids"][wider["attention_mask"] == 0] = 17
-    same, same_lengths = completion_logps(model, **wider)
+    same, same_lengths = completion_logps(model, wider)
     assert torch.allclose(found, same, rtol=0, atol=1e-6)
     assert torch.equal(lengths, same_lengths)
 
 
 def test_rows_are_grouped_by_length_and_come_back_in_order(rows):
-    batch = PairCollator()(rows)
+    batch = Collator()(rows)
     groups = length_groups(batch["attention_mask"])
     assert len(groups) == 4
     assert sorted(torch.cat([members for members, _ in groups]).tolist()) == list(range(40))
@@ -91,7 +91,7 @@ def test_rows_padded_on_the_left_are_not_cut():
 def test_a_prompt_contributes_nothing_of_its_own():
     model = attach_engine(tiny_llama())
     row = {"prompt_ids": [5, 6, 7, 8], "chosen_ids": [9, EOS], "rejected_ids": [10, EOS]}
-    whole, lengths = completion_logps(model, **PairCollator()([row]))
+    whole, lengths = completion_logps(model, Collator()([row]))
     table = model(input_ids=torch.tensor([[5, 6, 7, 8, 9]])).logits[0].log_softmax(dim=-1)
     assert whole[0].item() == pytest.approx((table[3, 9] + table[4, EOS]).item(), abs=1e-5)
     assert lengths.tolist() == [2, 2]
@@ -100,7 +100,7 @@ def test_a_prompt_contributes_nothing_of_its_own():
 def test_the_end_of_sequence_token_counts():
     model = attach_engine(tiny_llama())
     row = {"prompt_ids": [5, 6], "chosen_ids": [9, EOS], "rejected_ids": [9]}
-    (with_end, without_end), lengths = completion_logps(model, **PairCollator()([row]))
+    (with_end, without_end), lengths = completion_logps(model, Collator()([row]))
     end = model(input_ids=torch.tensor([[5, 6, 9]])).logits[0, -1].log_softmax(dim=-1)[EOS]
     assert (with_end - without_end).item() == pytest.approx(end.item(), abs=1e-5)
     assert lengths.tolist() == [2, 1]
@@ -109,35 +109,35 @@ def test_the_end_of_sequence_token_counts():
 def test_an_empty_completion_is_refused():
     row = {"prompt_ids": [5, 6], "chosen_ids": [9], "rejected_ids": []}
     with pytest.raises(ValueError, match="row 1 of the batch has no completion token"):
-        completion_logps(attach_engine(tiny_llama()), **PairCollator()([row]))
+        completion_logps(attach_engine(tiny_llama()), Collator()([row]))
 
 
 def test_a_completion_without_a_prompt_is_refused():
     row = {"prompt_ids": [], "chosen_ids": [9, EOS], "rejected_ids": [8, EOS]}
     with pytest.raises(ValueError, match="row 0 starts at position 0"):
-        completion_logps(attach_engine(tiny_llama()), **PairCollator()([row]))
+        completion_logps(attach_engine(tiny_llama()), Collator()([row]))
 
 
 def test_chunks_change_neither_values_nor_gradients(rows, monkeypatch):
-    model, batch = attach_engine(tiny_llama()), PairCollator()(rows)
-    whole, _ = completion_logps(model, **batch)
+    model, batch = attach_engine(tiny_llama()), Collator()(rows)
+    whole, _ = completion_logps(model, batch)
     expected = gradients(model, whole.square().sum())
     calls = []
     chunk = logps._chunk
     monkeypatch.setattr(logps, "_chunk", lambda *a: calls.append(len(a[0])) or chunk(*a))
     monkeypatch.setattr(logps, "CHUNK_BYTES", 4 * VOCABULARY * 5)
-    chunked, _ = completion_logps(model, **batch)
+    chunked, _ = completion_logps(model, batch)
     assert max(calls) == 5 and sum(calls) == int(batch["completion_mask"].sum())
     assert torch.allclose(chunked, whole, rtol=1e-6, atol=1e-5)
     assert_same_gradients(gradients(model, chunked.square().sum()), expected, 1e-5)
 
 
 def test_gradient_checkpointing_changes_nothing(rows):
-    model, batch = attach_engine(tiny_llama()), PairCollator()(rows)
-    expected = gradients(model, completion_logps(model, **batch)[0].sum())
+    model, batch = attach_engine(tiny_llama()), Collator()(rows)
+    expected = gradients(model, completion_logps(model, batch)[0].sum())
     model.gradient_checkpointing_enable()
     model.train()
-    assert_same_gradients(gradients(model, completion_logps(model, **batch)[0].sum()), expected, 1e-5)
+    assert_same_gradients(gradients(model, completion_logps(model, batch)[0].sum()), expected, 1e-5)
 
 
 def test_soft_capped_logits_are_capped(rows):
@@ -149,10 +149,10 @@ def test_soft_capped_logits_are_capped(rows):
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(40)
     expected = plain_logps(model, rows)
-    found, _ = completion_logps(attach_engine(model), **PairCollator()(rows))
+    found, _ = completion_logps(attach_engine(model), Collator()(rows))
     assert torch.allclose(found, expected, rtol=1e-5, atol=1e-4)
     model.config.final_logit_softcapping = None
-    uncapped, _ = completion_logps(model, **PairCollator()(rows))
+    uncapped, _ = completion_logps(model, Collator()(rows))
     assert (uncapped - expected).abs().max() > 1  # so the cap was felt
 
 
@@ -177,5 +177,5 @@ def test_a_copy_of_an_attached_model_scores_with_its_own_weights(rows):
     other = copy.deepcopy(model)
     with torch.no_grad():
         other.get_output_embeddings().weight.mul_(2)
-    batch = PairCollator()(rows)
-    assert not torch.allclose(completion_logps(model, **batch)[0], completion_logps(other, **batch)[0])
+    batch = Collator()(rows)
+    assert not torch.allclose(completion_logps(model, batch)[0], completion_logps(other, batch)[0])

@@ -1,81 +1,52 @@
 import doctest
+import importlib
 import math
+import pkgutil
 
 import pytest
 import torch
-from worked_inputs import AVERAGED, CHOSEN_LENGTH, CHOSEN_NLL, SUMMED, loss_of
+from worked_inputs import AVERAGED, CHOSEN_LENGTH, CHOSEN_NLL, SUMMED, inputs_of, loss_of
+from worked_values import MEANS, WORKED
 
+import po.losses
 from po import stable
-from po.losses import anchored, margins, reference_free, supervised
+from po.losses import anchored, averaged, divergence, margins, reference_free, transport
+from po.losses.exponents import capped
 from po.methods import METHODS
 
-# Method, parameters, one loss per pair. Worked from the formulas with plain Python floats.
-WORKED = [
-    ("dpo", {"beta": 0.1}, [0.62095705, 0.74439666, 0.60947043]),
-    ("dpo", {"beta": 0.1, "margin": 0.5}, [0.64439666, 0.77095705, 0.63259904]),
-    ("dpo", {"beta": 0.1, "reference_free": True}, [0.59813887, 0.77095705, 0.58696200]),
-    ("dpo_gamma", {"beta": 0.1, "gamma": 0.5}, [0.88338216, 1.03748795, 0.86879260]),
-    ("slic_dpo", {"beta": 0.1, "delta": 1.0}, [0.85, 1.10, 0.825]),
-    ("slic_dpo", {"beta": 0.1, "delta": 0.1}, [0.0, 0.20, 0.0]),
-    ("ipo", {"tau": 0.1}, [23.68444444, 25.65000434, 22.5625]),
-    ("ipo", {"tau": 0.1, "length_norm": False}, [12.25, 36.0, 10.5625]),
-    ("cpo", {"beta": 0.1, "nll_weight": 0}, [0.59813887, 0.77095705, 0.58696200]),
-    ("cpo", {"beta": 0.1, "nll_weight": 1}, [1.84032637, 2.01314455, 1.82914950]),
-    ("slic", {"beta": 0.1, "delta": 1, "nll_weight": 0}, [0.80, 1.15, 0.775]),
-    ("slic", {"beta": 0.1, "delta": 1, "nll_weight": 1}, [2.0421875, 2.3921875, 2.0171875]),
-    ("slic", {"beta": 1, "delta": 1, "nll_weight": 0.1, "nll_reduction": "seq_sum"}, [1.20, 4.55, 0.725]),
-    ("simpo", {"beta": 2, "gamma": 0.5}, [1.01609358, 0.99233177, 1.00021608]),
-    ("simpo", {"beta": 0.1, "gamma": 0.5}, [0.97615315, 0.97498499, 0.97537428]),
-    ("simpo", {"beta": 2.5, "gamma_beta_ratio": 0.55}, [1.66747829, 1.62961949, 1.64220110]),
-    ("cpo_simpo", {"beta": 2, "gamma": 0.5, "nll_weight": 1}, [2.25828108, 2.23451927, 2.24240358]),
-    ("orpo", {"odds_weight": 0.1}, [1.31393359, 1.31251969, 1.31300535]),
-    ("orpo", {"odds_weight": 0.1, "nll_reduction": "seq_mean"}, [1.27174609, 1.35158219, 1.27915118]),
-    ("sft", {"nll_reduction": "seq_mean"}, [1.2, 1.28125, 1.20833333]),
-    ("sft", {"nll_reduction": "seq_sum"}, [12.0, 20.5, 7.25]),
+MODULES = [
+    importlib.import_module(module.name) for module in pkgutil.iter_modules(po.losses.__path__, "po.losses.")
 ]
-NAMES = [f"{name} {params}" for name, params, _ in WORKED]
 
 
-@pytest.mark.parametrize(("name", "params", "expected"), WORKED, ids=NAMES)
-def test_losses_have_their_worked_values_in_float64(name, params, expected):
-    losses = loss_of(name, params)
+@pytest.mark.parametrize("worked", WORKED, ids=str)
+def test_losses_have_their_worked_values_in_float64(worked):
+    losses = loss_of(worked.method, worked.params, **worked.inputs)
     assert losses.dtype == torch.float64
-    assert losses.tolist() == pytest.approx(expected, abs=1e-8, rel=0)
+    assert losses.tolist() == pytest.approx(worked.losses, abs=1e-8, rel=0)
 
 
-@pytest.mark.parametrize(("name", "params", "expected"), WORKED, ids=NAMES)
-def test_losses_keep_their_worked_values_in_float32(name, params, expected):
-    losses = loss_of(name, params, dtype=torch.float32)
+@pytest.mark.parametrize("worked", WORKED, ids=str)
+def test_losses_keep_their_worked_values_in_float32(worked):
+    losses = loss_of(worked.method, worked.params, dtype=torch.float32, **worked.inputs)
     assert losses.dtype == torch.float32
-    # The hinge is a difference of numbers near 1, so its rounding is that of 1 even where it is small.
-    assert losses.tolist() == pytest.approx(expected, rel=2e-6, abs=1e-7)
+    # A hinge and simper are differences of numbers near 1, whose rounding stays where they are small.
+    assert losses.tolist() == pytest.approx(worked.losses, rel=2e-6, abs=1e-7)
 
 
-@pytest.mark.parametrize(
-    ("name", "params", "mean"),
-    [
-        ("dpo", {}, 0.65827471),
-        ("dpo", {"margin": 0.5}, 0.68265091),
-        ("dpo_gamma", {}, 0.92988757),
-        ("slic_dpo", {}, 0.925),
-        ("ipo", {}, 23.96564959),
-        ("ipo", {"length_norm": False}, 19.60416667),
-        ("cpo", {}, 1.89420681),
-        ("slic", {}, 2.15052083),
-        ("simpo", {}, 1.00288048),
-        ("simpo", {"beta": 2.5, "gamma_beta_ratio": 0.55}, 1.64643296),
-        ("cpo_simpo", {}, 2.24506798),
-        ("orpo", {}, 1.31315288),
-        ("orpo", {"nll_reduction": "seq_mean"}, 1.30082649),
-        ("sft", {}, 1.24218750),
-    ],
-)
+@pytest.mark.parametrize(("name", "params", "mean"), MEANS)
 def test_defaults_give_the_worked_means(name, params, mean):
     assert loss_of(name, params).mean().item() == pytest.approx(mean, abs=1e-8, rel=0)
 
 
 def test_every_method_has_a_worked_value():
-    assert {name for name, _, _ in WORKED} == set(METHODS)
+    assert {worked.method for worked in WORKED} == set(METHODS)
+
+
+def test_one_likelihood_for_the_whole_batch_is_added_to_every_pair():
+    inputs = inputs_of("cpo") | {"chosen_nll": CHOSEN_NLL["token_batch"]}
+    assert inputs["chosen_nll"].ndim == 0
+    torch.testing.assert_close(METHODS["cpo"].loss(**inputs), loss_of("cpo"))
 
 
 def test_the_odds_ratio_term_of_orpo_alone_has_its_worked_values():
@@ -96,8 +67,8 @@ def test_orpo_on_summed_log_probs_is_another_loss():
         odds_weight=1.0,
     )
     assert summed.tolist() == pytest.approx([0.12692738, 1.70141328, 0.10014597], abs=1e-8, rel=0)
-    averaged = loss_of("orpo", {"odds_weight": 1.0}) - CHOSEN_NLL["token_batch"]
-    assert (summed - averaged).abs().min() > 0.5
+    averaged_losses = loss_of("orpo", {"odds_weight": 1.0}) - CHOSEN_NLL["token_batch"]
+    assert (summed - averaged_losses).abs().min() > 0.5
     assert METHODS["orpo"].logps == "mean"
 
 
@@ -115,14 +86,113 @@ def test_simpo_with_the_reference_dropped_from_dpo_gamma_and_sums_is_another_los
 )
 def test_label_noise_mixes_the_losses_of_both_orders(eps, expected):
     lead, zero = torch.tensor([math.log(3)], dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
-    assert margins.logistic(lead, eps=eps).item() == pytest.approx(expected, abs=1e-12)
-    assert anchored.dpo_gamma(lead, zero, zero, zero, beta=1.0, gamma=0.0, eps=eps).item() == pytest.approx(
-        expected
+    pair = torch.cat([lead, zero]), torch.zeros(2, dtype=torch.float64), torch.tensor([True, False])
+    losses = [
+        margins.logistic(lead, eps=eps),
+        anchored.dpo_gamma(lead, zero, zero, zero, beta=1.0, gamma=0.0, eps=eps),
+        reference_free.cpo(lead, zero, beta=1.0, eps=eps, nll_weight=0),
+        reference_free.simpo(lead, zero, beta=1.0, gamma=0.0, eps=eps),
+        reference_free.cpo_simpo(lead, zero, zero, beta=1.0, gamma=0.0, eps=eps),
+        transport.aot(lead, zero, zero, zero, beta=1.0, eps=eps),
+        transport.aot_unpaired(*pair, beta=1.0, eps=eps),
+        METHODS["cdpo"].loss(lead, zero, zero, zero, beta=1.0, eps=eps),
+    ]
+    assert torch.cat(losses).tolist() == pytest.approx([expected] * len(losses), abs=1e-12)
+
+
+def test_the_metric_turns_a_pair_round_where_it_disagrees_with_the_label():
+    inputs, zero = inputs_of("soft_dpo"), torch.zeros(3, dtype=torch.float64)
+    policy = zero.clone().requires_grad_()
+    METHODS["soft_dpo"].loss(
+        policy, zero, zero, zero, inputs["chosen_score"], inputs["rejected_score"]
+    ).sum().backward()
+    assert policy.grad.sign().tolist() == [-1, 1, -1]
+
+
+@pytest.mark.parametrize(
+    ("nonpositive", "transform", "expected"),
+    # Scores 0.8 and 0.7, 0.7 and 0.7, 0.7 and 0.8; no lead, so that the loss is log(1 + exp(offset)).
+    [
+        ("drop", "log", [math.log(1.1), 0.0, 0.0]),
+        ("zero", "log", [math.log(1.1), math.log(2), math.log(2)]),
+        ("drop", "identity", [math.log1p(math.exp(0.1)), 0.0, 0.0]),
+        ("zero", "identity", [math.log1p(math.exp(0.1)), math.log(2), math.log(2)]),
+        ("signed", "identity", [math.log1p(math.exp(0.1)), math.log(2), math.log1p(math.exp(-0.1))]),
+    ],
+)
+def test_odpo_treats_gaps_that_are_not_positive_as_asked(nonpositive, transform, expected):
+    zero = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    scores = torch.tensor([0.8, 0.7, 0.7]).double(), torch.tensor([0.7, 0.7, 0.8]).double()
+    losses = METHODS["odpo"].loss(
+        zero, zero * 1, zero * 1, zero * 1, *scores, transform=transform, nonpositive=nonpositive
     )
-    assert reference_free.cpo(lead, zero, beta=1.0, eps=eps, nll_weight=0).item() == pytest.approx(expected)
-    assert reference_free.simpo(lead, zero, beta=1.0, gamma=0.0, eps=eps).item() == pytest.approx(expected)
-    assert reference_free.cpo_simpo(lead, zero, zero, beta=1.0, gamma=0.0, eps=eps).item() == pytest.approx(
-        expected
+    assert losses.tolist() == pytest.approx(expected, abs=1e-7)
+
+
+def test_dropped_pairs_of_beta_dpo_cost_nothing_and_the_mean_is_that_of_the_kept():
+    kept = torch.tensor([1.0, 0.0, 1.0]).double()
+    losses, all_kept = loss_of("beta_dpo", kept=kept), loss_of("beta_dpo")
+    assert losses[1].item() == 0
+    assert losses.mean().item() == pytest.approx(all_kept[[0, 2]].mean().item(), abs=1e-12)
+    assert loss_of("beta_dpo", kept=torch.zeros(3).double()).tolist() == [0, 0, 0]
+
+
+def test_the_beta_of_beta_dpo_follows_the_batch_down_to_its_minimum():
+    # 0.1 (1 + 0.6 (0.75 - 20)) is far below 0; the lead of pair 1 is 1.5.
+    losses = loss_of("beta_dpo", {"min_beta": 0.02}, running_margin=torch.tensor(20.0).double())
+    assert losses[0].item() == pytest.approx(math.log1p(math.exp(-0.03)), abs=1e-12)
+
+
+def test_shifting_the_reference_point_of_kto_stops_at_zero():
+    below, at = torch.tensor(-3.0).double(), torch.tensor(0.0).double()
+    assert torch.equal(loss_of("kto", kl=below), loss_of("kto", kl=at))
+    assert torch.equal(loss_of("kto", kl=at), loss_of("apo_zero_unpaired"))
+
+
+def test_the_two_kinds_of_completions_have_their_own_weights_in_kto():
+    losses = loss_of("kto", {"desirable_weight": 2, "undesirable_weight": 3}) / loss_of("kto")
+    assert losses.tolist() == pytest.approx([2, 2, 2, 3, 3, 3])
+
+
+def test_unpaired_transport_fills_the_rarer_kind_up_by_interpolation():
+    ratio = torch.tensor([4.0, 1.0, 0.5, 3.0, 2.0]).double()  # two desirable: 1, 4 -> 1, 2.5, 4
+    desirable = torch.tensor([True, True, False, False, False])
+    losses = transport.aot_unpaired(ratio, torch.zeros(5).double(), desirable, beta=1.0)
+    leads = [1 - 0.5, 2.5 - 2, 4 - 3]
+    assert losses.tolist() == pytest.approx([math.log1p(math.exp(-lead)) for lead in leads])
+    mirrored = transport.aot_unpaired(-ratio, torch.zeros(5).double(), ~desirable, beta=1.0)
+    assert mirrored.flip(0).tolist() == pytest.approx(losses.tolist())
+    one = transport.aot_unpaired(ratio[1:], torch.zeros(4).double(), desirable[1:], beta=1.0)
+    assert one.tolist() == pytest.approx([math.log1p(math.exp(-lead)) for lead in (0.5, -1, -2)])
+
+
+@pytest.mark.parametrize("kind", [True, False])
+def test_unpaired_transport_without_a_counterpart_is_zero_with_a_gradient_of_zero(kind):
+    policy = torch.tensor([1.0, -2.0], requires_grad=True)
+    losses = transport.aot_unpaired(policy, torch.zeros(2), torch.tensor([kind, kind]))
+    losses.sum().backward()
+    assert losses.tolist() == [0, 0]
+    assert policy.grad.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("order", [0.0, 1e-6, 0.5, 1 - 1e-6, 1.0])
+def test_the_alpha_divergence_passes_from_the_forward_to_the_reverse_kl(order):
+    inputs = inputs_of("f_dpo")
+    between = divergence.f_dpo(**inputs, divergence="alpha", alpha=order)
+    ends = [divergence.f_dpo(**inputs, divergence=end) for end in ("forward_kl", "reverse_kl")]
+    nearest = {0.0: ends[0], 1e-6: ends[0], 1 - 1e-6: ends[1], 1.0: ends[1]}.get(order)
+    if nearest is None:
+        low, high = torch.minimum(*ends), torch.maximum(*ends)
+        assert ((low < between) & (between < high)).all()
+    else:
+        assert between.tolist() == pytest.approx(nearest.tolist(), abs=1e-6)
+
+
+def test_the_reward_of_alphapo_is_exact_for_a_small_bend():
+    chosen, rejected = AVERAGED["policy_chosen"], AVERAGED["policy_rejected"]
+    nearly_straight = averaged.alphapo(chosen, rejected, alpha=1e-12)
+    torch.testing.assert_close(
+        nearly_straight, averaged.alphapo(chosen, rejected, alpha=0), atol=1e-11, rtol=0
     )
 
 
@@ -135,11 +205,18 @@ def test_log1mexp_is_exact_on_both_sides_of_its_switch(x):
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_the_exponential_of_a_capped_exponent_is_finite(dtype):
+    exponent = capped(torch.tensor([-1e4, 3.0, 1e4], dtype=dtype))
+    assert exponent[:2].tolist() == [-1e4 if dtype != torch.bfloat16 else -9984.0, 3.0]
+    assert torch.isfinite(exponent.exp()).all()
+
+
 def test_the_token_batch_nll_is_the_mean_over_all_tokens_of_the_batch():
     assert CHOSEN_NLL["token_batch"].item() == 39.75 / 32
     assert CHOSEN_LENGTH.sum().item() == 32
 
 
-@pytest.mark.parametrize("module", [stable, anchored, reference_free, supervised, margins])
+@pytest.mark.parametrize("module", [stable, *MODULES], ids=lambda module: module.__name__)
 def test_the_examples_in_the_docstrings_hold(module):
     assert doctest.testmod(module).failed == 0

@@ -6,11 +6,14 @@ import torch
 from tiny_training import MODEL, add_dpo, make_experiment, random_pairs, tiny_llama, write_rows
 
 from po import reference
-from po.collate import PairCollator
+from po import reference_values as values_module
+from po.collate import Collator
+from po.engine import attach_engine, completion_logps
 from po.faults import InputFault
-from po.logps import attach_engine, completion_logps
 from po.models import write_json
-from po.reference import compute, load_reference, reference_logps, weights_digest
+from po.reference import compute, load_reference, weights_digest
+from po.reference_values import reference_values
+from po.references import LiveReference
 
 
 @pytest.fixture
@@ -26,29 +29,34 @@ def folder(tmp_path):
 def test_cached_values_are_those_of_the_live_model_in_the_order_of_the_rows(folder):
     compute(folder)
     model, rows = tiny_llama(), random_pairs(20)
-    live, _ = completion_logps(attach_engine(model), **PairCollator()(rows))
+    live, _ = completion_logps(attach_engine(model), Collator()(rows))
     found = load_reference(folder, rows, model)
-    assert found.shape == (20, 2) and found.dtype == np.float32
-    np.testing.assert_allclose(found, live.detach().view(2, 20).T.numpy(), rtol=1e-5, atol=1e-5)
+    stored = np.array([row["reference_logps"] for row in found])
+    np.testing.assert_allclose(stored, live.detach().view(2, 20).T.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def logps(rows, precision="fp32"):
+    return reference_values(tiny_llama(), rows, precision)["logps"]
 
 
 def test_batches_stay_within_their_tokens(monkeypatch):
     rows, sizes = random_pairs(30), []
-    whole = reference_logps(tiny_llama(), rows, "fp32")
-    monkeypatch.setattr(reference, "_TOKENS_A_BATCH", 64)
+    whole = logps(rows)
+    monkeypatch.setattr(values_module, "_TOKENS_A_BATCH", 64)
+    ask = LiveReference.values
 
-    def counting(model, **batch):
+    def counting(self, batch, asked):
         sizes.append(batch["input_ids"].numel())
-        return completion_logps(model, **batch)
+        return ask(self, batch, asked)
 
-    monkeypatch.setattr(reference, "completion_logps", counting)
-    np.testing.assert_allclose(reference_logps(tiny_llama(), rows, "fp32"), whole, rtol=1e-5, atol=1e-5)
+    monkeypatch.setattr(LiveReference, "values", counting)
+    np.testing.assert_allclose(logps(rows), whole, rtol=1e-5, atol=1e-5)
     assert max(sizes) <= 64 and len(sizes) > 5
 
 
 def test_bf16_is_close_and_not_the_same():
     rows = random_pairs(8)
-    exact, rough = (reference_logps(tiny_llama(), rows, precision) for precision in ("fp32", "bf16"))
+    exact, rough = (logps(rows, precision) for precision in ("fp32", "bf16"))
     assert 1e-4 < np.abs(exact - rough).max() < 0.05 * np.abs(exact).max()
 
 
@@ -62,9 +70,9 @@ def test_a_second_computation_does_nothing(folder, monkeypatch):
 
 def test_other_pairs_are_refused(folder):
     compute(folder)
-    with pytest.raises(InputFault, match="computed for other pairs; delete .*sft--0 and run again"):
+    with pytest.raises(InputFault, match="computed for other rows; delete .*sft--0 and run again"):
         load_reference(folder, random_pairs(20, seed=1), tiny_llama())
-    with pytest.raises(InputFault, match="other pairs"):
+    with pytest.raises(InputFault, match="other rows"):
         load_reference(folder, random_pairs(19), tiny_llama())
 
 

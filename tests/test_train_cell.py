@@ -228,7 +228,7 @@ def test_a_missing_folder_is_refused(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"method": "simp0"}, "unknown method 'simp0'; did you mean 'simpo'?"),
+        ({"method": "simp0"}, "Unknown method 'simp0'; did you mean 'simpo'"),
         ({"params": {"beta": 0.1}}, "sft has no parameter 'beta'"),
         ({"training": {**TRAINING, "epoch": 1}}, "train.training has unknown or missing keys: epoch"),
         ({"method": "cpo"}, "train.params has unknown or missing keys: beta, eps, nll_weight"),

@@ -9,11 +9,11 @@ from tiny_training import preference_trainer, random_pairs, tiny_llama
 from torch import Tensor
 from transformers import TrainerCallback
 
-from po.collate import PairCollator
-from po.logps import attach_engine, completion_logps
+from po.collate import Collator
+from po.engine import attach_engine, completion_logps
 from po.method import Method
 from po.methods import METHODS
-from po.reference import reference_logps
+from po.reference_values import reference_values, with_values
 from po.rewards import from_log_prob
 
 PARAMS = {
@@ -35,11 +35,7 @@ class Gradients(TrainerCallback):
 
 
 def with_reference(rows, model):
-    values = reference_logps(copy.deepcopy(model), rows, "fp32").tolist()
-    return [
-        row | {"reference_chosen": chosen, "reference_rejected": rejected}
-        for row, (chosen, rejected) in zip(rows, values, strict=True)
-    ]
+    return with_values(rows, reference_values(copy.deepcopy(model), rows, "fp32"))
 
 
 def moved(model, seed=9):
@@ -106,11 +102,11 @@ def test_the_step_is_that_of_the_mean_loss_over_its_pairs(tmp_path, method):
     entry = METHODS[method]
     params = entry.check_params(PARAMS[method])
     attach_engine(model)
-    sums, lengths = completion_logps(model, **PairCollator()(rows))
+    sums, lengths = completion_logps(model, Collator()(rows))
     rule = lengths if entry.logps == "mean" else torch.ones_like(lengths)
     values = dict(zip(("policy_chosen", "policy_rejected"), (sums / rule).chunk(2), strict=True))
-    for name in ("reference_chosen", "reference_rejected"):
-        values[name] = torch.tensor([row[name] for row in rows])
+    for side, name in enumerate(("reference_chosen", "reference_rejected")):
+        values[name] = torch.tensor([row["reference_logps"][side] for row in rows])
     chosen, n = sums[:8], lengths[:8]
     reductions = {"token_batch": -chosen.sum() / n.sum(), "seq_mean": -chosen / n, "seq_sum": -chosen}
     if entry.needs_nll:
@@ -136,10 +132,10 @@ def test_the_log_has_the_names_and_values_that_trl_users_know(tmp_path):
     rows, model = with_reference(random_pairs(8), start), moved(start)
     trainer, _ = run(tmp_path, model, rows, "dpo", 8, 1)
     log = trainer.state.log_history[0]
-    sums, lengths = completion_logps(attach_engine(model), **PairCollator()(rows))
+    sums, lengths = completion_logps(attach_engine(model), Collator()(rows))
     chosen, rejected = sums.detach().chunk(2)
-    a = chosen - torch.tensor([row["reference_chosen"] for row in rows])
-    b = rejected - torch.tensor([row["reference_rejected"] for row in rows])
+    a = chosen - torch.tensor([row["reference_logps"][0] for row in rows])
+    b = rejected - torch.tensor([row["reference_logps"][1] for row in rows])
     expected = {
         "rewards/chosen": 0.5 * a,
         "rewards/rejected": 0.5 * b,
@@ -171,7 +167,7 @@ def test_ipo_logs_averaged_rewards_and_summed_log_ratios(tmp_path):
 def test_the_likelihood_of_the_chosen_completion_is_logged(tmp_path):
     rows, model = random_pairs(8), tiny_llama()
     log = run(tmp_path, model, rows, "cpo", 4, 2)[0].state.log_history[0]
-    sums, lengths = completion_logps(attach_engine(model), **PairCollator()(rows))
+    sums, lengths = completion_logps(attach_engine(model), Collator()(rows))
     assert log["nll_loss"] == pytest.approx((-sums[:8].sum() / lengths[:8].sum()).item(), rel=1e-5)
     assert not any(name.startswith("logratio") for name in log)
 
@@ -203,7 +199,7 @@ def test_evaluation_logs_its_own_rows_and_leaves_training_as_it_is(tmp_path):
     first = next(row for row in evaluated.state.log_history if "eval_loss" in row)
     assert {"eval_loss", "eval_rewards/margins", "eval_logps/chosen", "eval_nll_loss"} <= set(first)
     again = evaluated.evaluate()
-    sums, _ = completion_logps(evaluated.model, **PairCollator()(held_out))
+    sums, _ = completion_logps(evaluated.model, Collator()(held_out))
     assert again["eval_loss"] > 0
     logged = evaluated.state.log_history[-1]["eval_logps/chosen"]
     assert logged == pytest.approx(sums[:6].mean().item(), rel=1e-5)
@@ -239,6 +235,6 @@ def test_a_step_on_one_pair_widens_its_margin(tmp_path):
     model = tiny_llama()
     rows = with_reference(random_pairs(1), model)
     trainer, _ = run(tmp_path, model, rows, "dpo", 1, 1)
-    before, _ = completion_logps(attach_engine(model), **PairCollator()(rows))
-    after, _ = completion_logps(trainer.model, **PairCollator()(rows))
+    before, _ = completion_logps(attach_engine(model), Collator()(rows))
+    after, _ = completion_logps(trainer.model, Collator()(rows))
     assert after[0] - after[1] > before[0] - before[1]

@@ -1,140 +1,77 @@
-"""Our losses, log-probabilities and logged metrics against TRL's trainers: one step on the same pairs."""
-
-import copy
+"""Losses of pairs with a reference against TRL's DPO trainer: loss, gradients and log of one step."""
 
 import pytest
-from datasets import Dataset
-from test_trainer_invariants import moved, with_reference
-from tiny_training import make_experiment, preference_trainer, random_pairs, tiny_llama
-from transformers import AutoTokenizer
+from trl_side import REWARDS, assert_same_steps, loss_types, our_steps, their_dpo, trl, unless_gone
 
-trl = pytest.importorskip("trl")
+BETA = {"beta": 0.3}
 
-SAME_NAMES = ("loss", "rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins")
+CASES = {
+    "sigmoid": ("dpo", BETA, BETA),
+    "hinge": ("slic_dpo", {"beta": 3.0}, {"beta": 3.0}),
+    "ipo": ("ipo", {"tau": 0.3}, BETA),
+    "exo_pair": ("exo", {"beta": 0.3, "eps": 0.01}, {"beta": 0.3, "label_smoothing": 0.01}),
+    "nca_pair": ("nca", BETA, BETA),
+    "robust": ("robust_dpo", {"beta": 0.3, "eps": 0.1}, {"beta": 0.3, "label_smoothing": 0.1}),
+    "bco_pair": ("bco_pair", {"beta": 0.3, "delta_rule": "none"}, BETA),
+    "sppo_hard": ("sppo", BETA, BETA),
+    "aot": ("aot", {"beta": 0.3, "eps": 0.1}, {"beta": 0.3, "label_smoothing": 0.1}),
+    "aot_unpaired": ("aot_unpaired", {"beta": 0.3, "eps": 0.1}, {"beta": 0.3, "label_smoothing": 0.1}),
+    "apo_zero": ("apo_zero", BETA, BETA),
+    "apo_down": ("apo_down", BETA, BETA),
+    "discopop": ("discopop", {"beta": 0.1, "temperature": 0.1}, {"beta": 0.1, "discopop_tau": 0.1}),
+    "sft": ("sft", {}, BETA),
+    "sigmoid_norm": ("ln_dpo", {"beta": 2.0}, {"beta": 2.0}),
+}
+"""TRL's loss type -> our method, our hyperparameters, TRL's options."""
 
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    root = tmp_path_factory.mktemp("runs")
-    make_experiment(root)
-    return AutoTokenizer.from_pretrained(root / "data" / "tiny.toy--0" / "tokenizer")
-
-
-@pytest.fixture(scope="module")
-def texts():
-    """Pairs as TRL takes them: texts whose last token, EOS, TRL adds itself."""
-    return [
-        {
-            "prompt": " ".join(f"w{i}" for i in row["prompt_ids"]) + " ",
-            "chosen": " ".join(f"w{i}" for i in row["chosen_ids"][:-1]),
-            "rejected": " ".join(f"w{i}" for i in row["rejected_ids"][:-1]),
-        }
-        for row in random_pairs(8)
-    ]
+LOGPS = ("logps/chosen", "logps/rejected")
+LOGGED = {"sft": (), "ipo": LOGPS, "sigmoid_norm": LOGPS}
+"""What the two log alike where that is not all: TRL logs summed rewards for losses that average, too."""
 
 
-def settings(tmp_path, **changes):
-    return {
-        "output_dir": str(tmp_path / "trl"),
-        "max_steps": 1,
-        "per_device_train_batch_size": 8,
-        "learning_rate": 1e-3,
-        "logging_steps": 1,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "report_to": "none",
-        "use_cpu": True,
-        "save_strategy": "no",
-        "disable_tqdm": True,
-        "dataloader_pin_memory": False,
-        **changes,
-    }
+def test_every_loss_type_of_dpo_trainer_is_compared():
+    assert loss_types(trl.DPOTrainer) <= set(CASES)
 
 
-def first_row(trainer):
-    trainer.train()
-    return trainer.state.log_history[0]
+@pytest.mark.parametrize("loss_type", CASES)
+def test_a_step_of_a_loss_is_that_of_dpo_trainer(tmp_path, loss_type):
+    unless_gone(loss_type, trl.DPOTrainer)
+    method, params, options = CASES[loss_type]
+    theirs = their_dpo(tmp_path, loss_type=loss_type, **options)
+    ours = our_steps(tmp_path, method, params)
+    assert_same_steps(ours, theirs, LOGGED.get(loss_type, (*REWARDS, *LOGPS)))
 
 
-def assert_same(ours, theirs, names=SAME_NAMES):
-    for name in names:
-        assert ours[name] == pytest.approx(theirs[name], rel=1e-5, abs=1e-5), name
+def test_trl_logs_summed_rewards_where_ipo_averages(tmp_path):
+    theirs = their_dpo(tmp_path, loss_type="ipo", beta=0.3).log
+    ours = our_steps(tmp_path, "ipo", {"tau": 0.3}).log
+    for side in ("chosen", "rejected"):
+        assert 0.3 * ours[f"logratio/{side}"] == pytest.approx(theirs[f"rewards/{side}"], abs=1e-5)
+        assert 0.3 * ours[f"logratio_mean/{side}"] == pytest.approx(ours[f"rewards/{side}"], abs=1e-5)
+
+
+def test_accuracies_count_the_same_pairs(tmp_path):
+    theirs, ours = their_dpo(tmp_path, beta=0.3).log, our_steps(tmp_path, "dpo", BETA).log
+    assert 0 < ours["rewards/accuracies"] == theirs["rewards/accuracies"] < 1
 
 
 @pytest.mark.parametrize(
-    ("method", "params", "loss_type"),
+    ("divergence", "options"),
     [
-        ("dpo", {"beta": 0.3}, "sigmoid"),
-        ("slic_dpo", {"beta": 0.3, "delta": 1.0}, "hinge"),
-        ("ipo", {"tau": 0.3}, "ipo"),
+        ("reverse_kl", {"f_divergence_type": "reverse_kl"}),
+        ("forward_kl", {"f_divergence_type": "forward_kl"}),
+        ("js", {"f_divergence_type": "js_divergence"}),
+        ("alpha", {"f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": 0.4}),
     ],
 )
-def test_anchored_losses_are_those_of_dpo_trainer(tmp_path, tokenizer, texts, method, params, loss_type):
-    start = tiny_llama()
-    policy = moved(start)
-    config = trl.DPOConfig(**settings(tmp_path), beta=0.3, loss_type=loss_type)
-    theirs = trl.DPOTrainer(
-        model=copy.deepcopy(policy),
-        ref_model=copy.deepcopy(start),
-        args=config,
-        train_dataset=Dataset.from_list(texts),
-        processing_class=tokenizer,
-    )
-    ids = ("prompt_ids", "chosen_ids", "rejected_ids")
-    rows = [{name: row[name] for name in ids} for row in theirs.train_dataset]
-    assert rows == random_pairs(8)
-    expected = first_row(theirs)
-    ours = first_row(
-        preference_trainer(
-            tmp_path, policy, with_reference(rows, start), method, params, per_device_train_batch_size=8
-        )
-    )
-    if method == "ipo":  # TRL logs summed rewards for the loss that averages
-        assert_same(ours, expected, ("loss", "logps/chosen", "logps/rejected", "grad_norm"))
-        assert 0.3 * ours["logratio/chosen"] == pytest.approx(expected["rewards/chosen"], abs=1e-5)
-    else:
-        assert_same(ours, expected, (*SAME_NAMES, "logps/chosen", "logps/rejected", "grad_norm"))
+def test_divergences_are_those_of_dpo_trainer(tmp_path, divergence, options):
+    theirs = their_dpo(tmp_path, beta=0.1, **options)
+    ours = our_steps(tmp_path, "f_dpo", {"beta": 0.1, "divergence": divergence, "alpha": 0.4})
+    assert_same_steps(ours, theirs, LOGPS)
 
 
-@pytest.mark.parametrize(
-    ("method", "params", "loss_type", "alpha"),
-    [
-        ("cpo", {"beta": 0.3, "nll_weight": 0.7}, "sigmoid", 0.7),
-        ("slic", {"beta": 0.3, "delta": 1.0, "nll_weight": 0.7}, "hinge", 0.7),
-        ("simpo", {"beta": 2.0, "gamma": 0.5, "nll_weight": 0.0}, "simpo", 0.0),
-        ("cpo_simpo", {"beta": 2.0, "gamma": 0.5, "nll_weight": 0.7}, "simpo", 0.7),
-    ],
-)
-def test_reference_free_losses_are_those_of_cpo_trainer(
-    tmp_path, tokenizer, texts, method, params, loss_type, alpha
-):
-    cpo = pytest.importorskip("trl.experimental.cpo")
-    policy = tiny_llama()
-    config = cpo.CPOConfig(
-        **settings(tmp_path), beta=params["beta"], loss_type=loss_type, cpo_alpha=alpha, simpo_gamma=0.5
-    )
-    theirs = cpo.CPOTrainer(
-        model=copy.deepcopy(policy),
-        args=config,
-        train_dataset=Dataset.from_list(texts),
-        processing_class=tokenizer,
-    )
-    rows = [as_ids(row) for row in theirs.train_dataset]
-    expected = first_row(theirs)
-    ours = first_row(
-        preference_trainer(tmp_path, policy, rows, method, params, per_device_train_batch_size=8)
-    )
-    # Its logps are not compared: with simpo it logs averages under that name.
-    assert_same(ours, expected, (*SAME_NAMES, "grad_norm"))
-    if alpha:
-        assert ours["nll_loss"] == pytest.approx(expected["nll_loss"], rel=1e-5)
-
-
-def as_ids(row):
-    """A row of CPOTrainer's data: labels are -100 on the prompt."""
-
-    def completion(side):
-        return [token for token in row[f"{side}_labels"] if token != -100]
-
-    prompt = row["chosen_input_ids"][: len(row["chosen_input_ids"]) - len(completion("chosen"))]
-    return {"prompt_ids": prompt, "chosen_ids": completion("chosen"), "rejected_ids": completion("rejected")}
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_ld_dpo_is_the_ld_alpha_of_dpo_trainer(tmp_path, alpha):
+    theirs = their_dpo(tmp_path, beta=0.3, ld_alpha=alpha)
+    ours = our_steps(tmp_path, "ld_dpo", {"beta": 0.3, "alpha": alpha})
+    assert_same_steps(ours, theirs, names=())

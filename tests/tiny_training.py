@@ -8,9 +8,10 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, TrainingArguments
 
-from po.collate import PairCollator
-from po.methods import METHODS
-from po.trainer import PreferenceTrainer
+from po.collate import Collator
+from po.methods import METHODS, resolve
+from po.references import StoredReference
+from po.trainer import MethodTrainer
 
 VOCABULARY = 60
 EOS = 2
@@ -59,6 +60,7 @@ TRAINING = {
     "logging_steps": 2,
     "save_steps": 2,
     "retain": "final",
+    "router_aux_loss_coef": 0.001,
 }
 
 
@@ -90,11 +92,12 @@ def random_pairs(n, seed=0):
 
 
 def preference_trainer(
-    tmp_path, model, rows, method, params=None, eval_rows=None, callbacks=None, **arguments
+    tmp_path, model, rows, method, params=None, eval_rows=None, callbacks=None, reference=None, **arguments
 ):
-    method = METHODS[method] if isinstance(method, str) else method
+    method = resolve(method) if isinstance(method, str) else method
+    params = method.check_params(params or {})
     arguments = {"max_steps": 1, "learning_rate": 1e-3, "logging_steps": 1, **arguments}
-    return PreferenceTrainer(
+    return MethodTrainer(
         model=copy.deepcopy(model),
         args=TrainingArguments(
             output_dir=str(tmp_path / "out"),
@@ -108,10 +111,11 @@ def preference_trainer(
         ),
         train_dataset=rows,
         eval_dataset=eval_rows,
-        data_collator=PairCollator(method.inputs),
+        data_collator=Collator.of(method, params),
         callbacks=callbacks,
         method=method,
-        params=method.check_params(params or {}),
+        params=params,
+        reference=reference or StoredReference(),
     )
 
 

@@ -13,6 +13,35 @@ from po.losses import margins
 from po.shapes import check_same_shape
 
 
+def log_ratios(
+    policy_chosen: Float[Tensor, " batch"],
+    policy_rejected: Float[Tensor, " batch"],
+    reference_chosen: Float[Tensor, " batch"],
+    reference_rejected: Float[Tensor, " batch"],
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """How much likelier each completion is under the policy than under the reference.
+
+    Args:
+        policy_chosen: log-probability in nats, one entry per pair.
+        policy_rejected: the same of the rejected completion.
+        reference_chosen: the same of the chosen completion under the reference.
+        reference_rejected: the same of the rejected completion under the reference.
+
+    Returns:
+        policy_chosen - reference_chosen and policy_rejected - reference_rejected, in nats.
+
+    Raises:
+        ValueError: the inputs do not share one shape.
+    """
+    check_same_shape(
+        policy_chosen=policy_chosen,
+        policy_rejected=policy_rejected,
+        reference_chosen=reference_chosen,
+        reference_rejected=reference_rejected,
+    )
+    return policy_chosen - reference_chosen, policy_rejected - reference_rejected
+
+
 def anchored_margin(
     policy_chosen: Float[Tensor, " batch"],
     policy_rejected: Float[Tensor, " batch"],
@@ -33,13 +62,8 @@ def anchored_margin(
     Raises:
         ValueError: the inputs do not share one shape.
     """
-    check_same_shape(
-        policy_chosen=policy_chosen,
-        policy_rejected=policy_rejected,
-        reference_chosen=reference_chosen,
-        reference_rejected=reference_rejected,
-    )
-    return (policy_chosen - reference_chosen) - (policy_rejected - reference_rejected)
+    chosen, rejected = log_ratios(policy_chosen, policy_rejected, reference_chosen, reference_rejected)
+    return chosen - rejected
 
 
 def dpo(

@@ -1,0 +1,94 @@
+"""The reference of a cell: values stored beside it, or the model that it starts from, asked in every step."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from po.collate import ROW_COLUMNS
+from po.faults import InputFault
+from po.method import Method
+from po.references import LiveReference, Reference, StoredReference
+from po.rows import Row
+from po.settings import Recipe, TrainSettings
+
+
+def rows_and_reference(
+    settings: TrainSettings, recipe: Recipe, rows: list[Row], model: Any, start: Callable[[], Any]
+) -> tuple[list[Row], Reference | None]:
+    """The rows with all that the method needs of them, and its reference.
+
+    Args:
+        settings: the cell.
+        recipe: its training.
+        rows: as they were prepared.
+        model: the policy before its first step.
+        start: loads the same model once more.
+
+    Raises:
+        InputFault: stored values of other rows or weights; rows from which the method cannot learn.
+    """
+    method, params = recipe.method, recipe.params
+    needed = method.needed(params)
+    check_columns(rows, needed, method.name)
+    if "policy_mismatched" in needed:
+        from po.mismatch import with_mismatched
+
+        rows = with_mismatched(rows)
+    if "density_ratio" in needed:
+        from po.density import with_density_ratios
+
+        rows = with_density_ratios(rows, model, params, settings.seed)
+    if not method.needs_reference:
+        return rows, None
+    if method.needs_live_reference:
+        return rows, live_reference(method, model, start())
+    return _stored(settings, rows, model), StoredReference()
+
+
+def check_columns(rows: Sequence[Row], needed: Sequence[str], method: str) -> None:
+    """Refuses rows that lack a value which the method reads from the data.
+
+    Args:
+        rows: token ids with what else the data brought.
+        needed: as ``Method.needed`` has it.
+        method: its name, for the message.
+
+    Raises:
+        InputFault: a column is missing; says which and in which row.
+    """
+    for name in (column for column in ROW_COLUMNS if column in needed):
+        lacking = next((index for index, row in enumerate(rows) if row.get(name) is None), None)
+        if lacking is not None:
+            raise InputFault(
+                f"{method} reads {name}, and row {lacking} of the training data has none; name its column "
+                "under 'columns' of the data, or sample pairs, which come with the scores of their scorer"
+            )
+
+
+def live_reference(method: Method, policy: Any, other: Any) -> LiveReference:
+    """A model of its own as reference, frozen; one that can follow the policy where the method wants that.
+
+    Args:
+        method: decides whether it moves.
+        policy: the model that is trained.
+        other: the reference; it is changed in place.
+    """
+    from po.engine import attach_engine
+    from po.moving_reference import MovingReference
+
+    attach_engine(other.requires_grad_(False).eval().to(policy.device))
+    if not method.reference_sync:
+        return LiveReference(other)
+    return MovingReference(other, list(zip(other.parameters(), policy.parameters(), strict=True)))
+
+
+def _stored(settings: TrainSettings, rows: list[Row], model: Any) -> list[Row]:
+    """The rows with the reference's values, which one process computes where they are missing."""
+    from accelerate import PartialState
+
+    from po.reference import compute, load_reference
+
+    if settings.reference is None:
+        raise InputFault(f"{settings.folder}: the cell names no reference; run experiments.run again")
+    with PartialState().main_process_first():
+        compute(settings.reference)
+    return load_reference(settings.reference, rows, model)

@@ -1,0 +1,186 @@
+"""Rows that cannot be learned from as they are: too long, empty, equal, repeated. Each kind is counted."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from po.data.settings import EncodeSettings
+from po.data.truncate import truncate_completion, truncate_prompt
+from po.faults import InputFault
+
+Row = dict[str, Any]
+
+# Of one length; what is done to one is done to all.
+CANDIDATES = ("candidates", "candidates_ids", "candidates_scores")
+ANSWERS = ("chosen_ids", "rejected_ids", "completion_ids")
+# What is counted, in the order in which it is told.
+COUNTS = (
+    "rows",
+    "dropped_long_prompt",
+    "dropped_long_completion",
+    "dropped_empty",
+    "dropped_equal",
+    "dropped_duplicate",
+    "dropped_candidates",
+    "kept_equal",
+    "kept_duplicate",
+    "truncated_prompt",
+    "truncated_completion",
+)
+
+
+class Screen:
+    """Decides on one row after another.
+
+    Args:
+        settings: limits and choices.
+        bos_token_id: stays first in a prompt that is cut.
+        end_token_id: stays last in a prompt that is cut; for an encoder's input.
+    """
+
+    def __init__(
+        self, settings: EncodeSettings, *, bos_token_id: int | None = None, end_token_id: int | None = None
+    ) -> None:
+        self.settings = settings
+        self.counts = dict.fromkeys(COUNTS, 0)
+        self._ends = {"bos_token_id": bos_token_id, "end_token_id": end_token_id}
+        self._seen: set[bytes] = set()
+
+    def empty(self, what: str, place: str) -> None:
+        """Counts a row without text, which is then dropped.
+
+        Raises:
+            InputFault: the settings do not allow for one.
+        """
+        if self.settings.empty == "error":
+            raise InputFault(f"{place}: {what} is empty; mend or remove the row, or choose empty: drop")
+        self.counts["dropped_empty"] += 1
+
+    def admit(self, row: Row, place: str) -> Row | None:
+        """A row of ids as it is to be learned from, or None where it is dropped.
+
+        Args:
+            row: ``prompt_ids`` and any of ``chosen_ids``, ``rejected_ids``, ``completion_ids``,
+                ``candidates_ids`` (with the other ``CANDIDATES``), and ``desirable``.
+            place: how messages name the row.
+
+        Returns:
+            The row; cut where the settings say so, with ``prompt_truncated``, ``chosen_truncated`` and the
+            like (``candidates_truncated``: one truth value a candidate) where something was cut.
+
+        Raises:
+            InputFault: the settings make an error of it.
+        """
+        within = self._cut(row) if self.settings.over_long == "truncate" else self._within(row, place)
+        if within is None or not self._differs(within, place) or not self._is_new(within, place):
+            return None
+        self.counts["rows"] += 1
+        for part in ("prompt", "completion"):
+            self.counts[f"truncated_{part}"] += any(_flag_of(key) == part for key in within)
+        return within
+
+    def _within(self, row: Row, place: str) -> Row | None:
+        limit = self.settings.max_prompt_length
+        if self._is_long(row["prompt_ids"], limit):
+            self._drop_long("long_prompt", f"{place}: the prompt", len(row["prompt_ids"]), limit)
+            return None
+        limit = self.settings.max_completion_length
+        for key in ANSWERS:
+            if key in row and self._is_long(row[key], limit):
+                what = f"{place}: {key.removesuffix('_ids')}"
+                self._drop_long("long_completion", what, len(row[key]), limit)
+                return None
+        return self._short_candidates(row, place) if "candidates_ids" in row else row
+
+    def _short_candidates(self, row: Row, place: str) -> Row | None:
+        """A ranking without its long candidates; two are needed."""
+        limit, candidates = self.settings.max_completion_length, row["candidates_ids"]
+        kept = [index for index, ids in enumerate(candidates) if not self._is_long(ids, limit)]
+        if len(kept) == len(candidates):
+            return row
+        longest = max(map(len, candidates))
+        if len(kept) < 2 or self.settings.over_long == "error":
+            self._drop_long("long_completion", f"{place}: a candidate", longest, limit)
+            return None
+        self.counts["dropped_candidates"] += len(candidates) - len(kept)
+        lists = [key for key in CANDIDATES if key in row]
+        return row | {key: [row[key][index] for index in kept] for key in lists}
+
+    @staticmethod
+    def _is_long(ids: list[int], limit: int | None) -> bool:
+        return limit is not None and len(ids) > limit
+
+    def _drop_long(self, kind: str, what: str, tokens: int, limit: int | None) -> None:
+        if self.settings.over_long == "error":
+            setting = "max_prompt_length" if kind == "long_prompt" else "max_completion_length"
+            message = f"{what} has {tokens} tokens, and {setting} is {limit}"
+            raise InputFault(f"{message}; raise it, or choose over_long: drop or truncate")
+        self.counts[f"dropped_{kind}"] += 1
+
+    def _cut(self, row: Row) -> Row:
+        settings = self.settings
+        prompt = truncate_prompt(
+            row["prompt_ids"], settings.max_prompt_length, settings.truncation, **self._ends
+        )
+        cut: Row = row | {"prompt_ids": prompt}
+        if len(prompt) < len(row["prompt_ids"]):
+            cut["prompt_truncated"] = True
+        for key in ANSWERS:
+            if key in row:
+                cut[key] = truncate_completion(row[key], settings.max_completion_length)
+                if len(cut[key]) < len(row[key]):
+                    cut[f"{key.removesuffix('_ids')}_truncated"] = True
+        if "candidates_ids" in row:
+            limit = settings.max_completion_length
+            lists = [truncate_completion(ids, limit) for ids in row["candidates_ids"]]
+            were_cut = [len(now) < len(ids) for now, ids in zip(lists, row["candidates_ids"], strict=True)]
+            cut |= {"candidates_ids": lists} | ({"candidates_truncated": were_cut} if any(were_cut) else {})
+        return cut
+
+    def _differs(self, row: Row, place: str) -> bool:
+        """Whether there is something to prefer; ids that were cut may be equal where the texts are not."""
+        compared = row.get("candidates_ids") or [row.get("chosen_ids"), row.get("rejected_ids")]
+        if compared[0] is None or any(ids != compared[0] for ids in compared):
+            return True
+        kind = "the candidates" if "candidates_ids" in row else "chosen and rejected"
+        return self._choice("equal_pairs", "equal", f"{place}: {kind} are the same tokens")
+
+    def _is_new(self, row: Row, place: str) -> bool:
+        keys = ("prompt_ids", *ANSWERS, "candidates_ids", "desirable")
+        content = json.dumps([row.get(key) for key in keys], separators=(",", ":")).encode()
+        digest = hashlib.blake2b(content, digest_size=16).digest()
+        if digest not in self._seen:
+            self._seen.add(digest)
+            return True
+        return self._choice("duplicates", "duplicate", f"{place}: a row before has the very same tokens")
+
+    def _choice(self, setting: str, kind: str, message: str) -> bool:
+        choice = getattr(self.settings, setting)
+        if choice == "error":
+            raise InputFault(f"{message}; remove it, or choose {setting}: drop or keep")
+        self.counts[f"{'kept' if choice == 'keep' else 'dropped'}_{kind}"] += 1
+        return bool(choice == "keep")
+
+
+def _flag_of(key: str) -> str | None:
+    """What a flag says was cut: prompt or completion."""
+    if not key.endswith("_truncated"):
+        return None
+    return "prompt" if key.startswith("prompt") else "completion"
+
+
+def told(counts: Mapping[str, int]) -> str:
+    """Counts in one line: ``2998 rows; dropped 2 long prompt; kept 5 duplicate``.
+
+    Args:
+        counts: by the names of ``COUNTS``, and others of their kind; what is 0 is left out.
+    """
+    parts = [f"{counts['rows']} rows"]
+    for verb in ("dropped", "kept", "truncated"):
+        named = {
+            key.removeprefix(f"{verb}_"): value for key, value in counts.items() if key.startswith(f"{verb}_")
+        }
+        if listed := ", ".join(f"{value} {kind.replace('_', ' ')}" for kind, value in named.items() if value):
+            parts.append(f"{verb} {listed}")
+    return "; ".join(parts)
