@@ -1,4 +1,4 @@
-"""Generation with Hugging Face transformers: any device, causal language models."""
+"""Generation with Hugging Face transformers: any device, causal and encoder-decoder language models."""
 
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor
+from transformers.models.auto import modeling_auto
 
 from eval.backends import Batch, ModelSource, PromptIds, batch_seed, length_sorted_batches
 from eval.decoding import Decoding
@@ -19,14 +20,19 @@ logger = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+_KEPT = ("decoder_start_token_id", "forced_bos_token_id", "bad_words_ids")
+"""What the files of an encoder-decoder model say that belongs to the model and not to a way of decoding: how an
+output starts (mBART: its language), and that padding, which starts it, does not come again (Marian)."""
+
+
 class TransformersBackend:
-    """A causal language model with its tokenizer.
+    """A language model with its tokenizer.
 
     Args:
         source: weights, dtype, attention, device.
 
     Raises:
-        EvalError: the dtype is unknown, or the model is an encoder-decoder.
+        EvalError: the dtype is unknown; the model is none that writes texts, or says not how one starts.
         OSError: weights or tokenizer cannot be read.
     """
 
@@ -43,9 +49,7 @@ class TransformersBackend:
         if not Path(source.path).is_dir():
             remote["revision"] = source.revision
         config = transformers.AutoConfig.from_pretrained(source.path, **remote)
-        if config.is_encoder_decoder:
-            raise EvalError(f"{source.path}: an encoder-decoder model; only causal language models work here")
-        self._model = transformers.AutoModelForCausalLM.from_pretrained(
+        self._model = _model_class(config, source.path).from_pretrained(
             source.path,
             config=config,
             dtype=DTYPES[self.dtype],
@@ -58,6 +62,8 @@ class TransformersBackend:
         self._max_positions = getattr(config.get_text_config(), "max_position_embeddings", None)
         self._eos_ids = _eos_ids(self._model, self._tokenizer)
         self._pad_id = _pad_id(self._tokenizer, self._eos_ids)
+        self._image_id = getattr(config, "image_token_id", None)
+        self._starts = _starts(self._model, source.path) if config.is_encoder_decoder else None
         # `generate` fills what a call leaves at None from this object; with an empty one the model's file has
         # no say.
         self._model.generation_config = transformers.GenerationConfig()
@@ -68,7 +74,8 @@ class TransformersBackend:
         """See :meth:`eval.backends.Backend.generate`.
 
         Raises:
-            EvalError: a prompt is empty, or with ``max_new_tokens`` longer than the model's positions.
+            EvalError: a prompt is empty, has images, or with ``max_new_tokens`` is longer than the model's
+                positions.
         """
         self._check_lengths(prompts, settings)
         skipped = frozenset(skip)
@@ -82,12 +89,20 @@ class TransformersBackend:
         for index, prompt in enumerate(prompts):
             if not prompt:
                 raise EvalError(f"prompt {index} has no tokens")
-            if self._max_positions and len(prompt) + settings.max_new_tokens > self._max_positions:
+            if self._image_id is not None and self._image_id in prompt:
+                raise EvalError(f"prompt {index} has images; generation is from texts only")
+            if self._max_positions and self._positions(prompt, settings) > self._max_positions:
                 raise EvalError(
                     f"prompt {index} has {len(prompt)} tokens; with max_new_tokens ="
                     f" {settings.max_new_tokens} that is more than the {self._max_positions} positions"
                     " of the model; shorten one of the two"
                 )
+
+    def _positions(self, prompt: PromptIds, settings: Decoding) -> int:
+        """How many a prompt and its output take; an encoder and a decoder have their own."""
+        if self._starts is None:
+            return len(prompt) + settings.max_new_tokens
+        return max(len(prompt), settings.max_new_tokens + 1)
 
     def _generation_config(self, settings: Decoding) -> Any:
         # All processors that could change a probability are named, also those that are off.
@@ -105,19 +120,21 @@ class TransformersBackend:
             pad_token_id=self._pad_id,
             use_cache=True,
             **_sampling(settings),
+            **(self._starts or {}),
         )
 
     def _generate_batch(
         self, prompts: Sequence[PromptIds], settings: Decoding, config: Any
     ) -> list[tuple[Output, ...]]:
-        ids, mask = _left_padded(prompts, self._pad_id)
+        ids, mask = _padded(prompts, self._pad_id, left=self._starts is None)
         cuda = [torch.device(self.device)] if self.device.startswith("cuda") else []
         with torch.random.fork_rng(devices=cuda), torch.inference_mode():
             torch.manual_seed(batch_seed(prompts, settings.seed))
             found = self._model.generate(
                 input_ids=ids.to(self.device), attention_mask=mask.to(self.device), generation_config=config
             )
-        completions = found[:, ids.shape[1] :].tolist()
+        # A causal model repeats the prompt; a decoder has one token in front.
+        completions = found[:, ids.shape[1] if self._starts is None else 1 :].tolist()
         outputs = self._outputs(completions)
         return [tuple(outputs[start : start + settings.n]) for start in range(0, len(outputs), settings.n)]
 
@@ -135,6 +152,34 @@ class TransformersBackend:
             Output(text, len(row), "length") if end is None else Output(text, end + 1, "stop")
             for text, row, end in zip(texts, completions, ends, strict=True)
         ]
+
+
+def _model_class(config: Any, path: str) -> Any:
+    """The class of transformers that loads the model of a configuration."""
+    if config.is_encoder_decoder:
+        kind, known = "AutoModelForSeq2SeqLM", modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+    elif hasattr(config, "vision_config"):
+        kind, known = "AutoModelForImageTextToText", modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    else:
+        kind, known = "AutoModelForCausalLM", modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING
+    if type(config) not in known and kind not in (getattr(config, "auto_map", None) or {}):
+        raise EvalError(f"{path}: a model of type '{config.model_type}' writes no text; give a language model")
+    return getattr(transformers, kind)
+
+
+def _starts(model: Any, path: str) -> dict[str, Any]:
+    """How an encoder-decoder model starts an output, as ``_KEPT`` lists it."""
+    holders = (model.generation_config, model.config)
+    found = {
+        name: next((value for h in holders if (value := getattr(h, name, None)) is not None), None)
+        for name in _KEPT
+    }
+    if found["decoder_start_token_id"] is None:
+        raise EvalError(
+            f"{path}: an encoder-decoder model that does not say how an output starts; set"
+            " decoder_start_token_id in its generation_config.json (mBART: the language that it writes)"
+        )
+    return found
 
 
 def _sampling(settings: Decoding) -> dict[str, Any]:
@@ -177,12 +222,16 @@ def _pad_id(tokenizer: Any, eos_ids: Sequence[int]) -> int:
     return int(eos_ids[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
 
 
-def _left_padded(prompts: Sequence[PromptIds], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Token ids and mask, both ``(batch, longest prompt)``; every prompt ends in the last column."""
+def _padded(prompts: Sequence[PromptIds], pad_id: int, *, left: bool) -> tuple[Tensor, Tensor]:
+    """Token ids and mask, both ``(batch, longest prompt)``.
+
+    Padded on the left, every prompt ends in the last column, where a causal model goes on.
+    """
     width = max(len(prompt) for prompt in prompts)
     ids = torch.full((len(prompts), width), pad_id, dtype=torch.long)
     mask = torch.zeros((len(prompts), width), dtype=torch.long)
     for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt) :] = torch.tensor(list(prompt), dtype=torch.long)
-        mask[row, width - len(prompt) :] = 1
+        place = slice(width - len(prompt), width) if left else slice(len(prompt))
+        ids[row, place] = torch.tensor(list(prompt), dtype=torch.long)
+        mask[row, place] = 1
     return ids, mask

@@ -5,7 +5,7 @@ from typing import Any
 
 from experiments.data_columns import Row
 from experiments.prompts import render
-from experiments.tokenizing import ids_hash
+from experiments.tokenizing import ids_hash, is_encoder_decoder
 from po.data.encode import Encoder, EncodeSettings
 from po.data.forms import Text, content
 from po.data.pairing import numbered, ranked_pairs
@@ -19,7 +19,7 @@ _ANSWERS = ("chosen", "rejected", "completion")
 def encode_settings(rendering: Mapping[str, Any], model: Mapping[str, Any]) -> EncodeSettings:
     """How the rows of a task are encoded for a model; what the rendering does not say has its default."""
     given = {key: rendering[key] for key in (*_LIMITS, *_CHOICES) if key in rendering}
-    return EncodeSettings(**given, encoder_decoder=bool(model.get("encoder_decoder")))
+    return EncodeSettings(**given, encoder_decoder=is_encoder_decoder(model))
 
 
 def prompt_of(row: Row, rendering: Mapping[str, Any]) -> Text:

@@ -140,6 +140,11 @@ def unpinned(manifest: Manifest) -> list[str]:
             **{f"tests.{k}": v for k, v in task.tests.items()},
         }
         for split, source in splits.items():
-            if source and not source.revision and not is_local(expand(source.dataset)):
+            if source and not source.revision and not _is_here(expand(source.dataset)):
                 found.append(f"tasks.{name}.{split}: '{source.dataset}' without a revision; give the commit")
     return found
+
+
+def _is_here(dataset: str) -> bool:
+    """Whether a data set is a file or a saved folder, whose content is hashed."""
+    return is_local(dataset) or Path(dataset).is_dir()

@@ -14,7 +14,6 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +24,12 @@ from eval.metrics import METRICS, Example
 from eval.progress import Shards, generate_rows
 from eval.records import Generation, Row, read_generations, read_rows
 from experiments.atomic import read_json, write_json, write_text
-from experiments.tokenizing import completion_ids, load_saved
+from experiments.pair_rows import Candidate, PairRows
+from experiments.prepare import read_jsonl
+from experiments.tokenizing import is_encoder_decoder, load_saved
 
 BAD_DATA = 65
 _BACKEND = "transformers"
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A completion that can be chosen.
-
-    Attributes:
-        score: by the pairs' metric; larger is better, whatever the metric's own direction.
-        origin: ``sample`` or ``reference``.
-    """
-
-    text: str
-    score: float
-    origin: str
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,16 +58,14 @@ def make_pairs(folder: Path, unit: dict[str, Any]) -> None:
     generations = sample(folder / "candidates", unit, rows, read_cell(root / unit["parent"]))
     metric = METRICS[recipe["scorer"]]
     sets, skipped = candidate_sets(rows, generations, recipe, unit["target_lang"])
-    tokenizer = load_saved(root / unit["corpus"] / "tokenizer")
+    make = pair_rows(root / unit["corpus"], recipe)
     pairs = []
     for row, candidates in zip(rows, sets, strict=True):
         picked = choose(candidates, recipe, f"{recipe['seed']}:{row.id}")
         if isinstance(picked, str):
             skipped[picked] += 1
         else:
-            pairs.append(
-                _pair(row, *picked, candidates, tokenizer) | ranked(row, candidates, recipe, tokenizer)
-            )
+            pairs.append(make.row(row, *picked, candidates))
     if not pairs:
         remedy = "lower pairs.min_gap, raise samples or temperature, or train the parent longer"
         raise ValueError(f"none of {len(rows)} prompts gave a pair ({dict(skipped)}); {remedy}")
@@ -100,6 +85,17 @@ def make_pairs(folder: Path, unit: dict[str, Any]) -> None:
         "mean_rejected_score": sum(pair["rejected_score"] for pair in pairs) / len(pairs),
     }
     write_json(folder / "pairs.json", facts)
+
+
+def pair_rows(corpus: Path, recipe: dict[str, Any]) -> PairRows:
+    """What makes the rows of pairs over a corpus."""
+    prepared = read_jsonl(corpus / "train.jsonl")
+    return PairRows(
+        tokenizer=load_saved(corpus / "tokenizer"),
+        prompts={row["id"]: row["messages"] for row in prepared if "messages" in row},
+        ranked=bool(recipe.get("ranked")),
+        encoder_decoder=is_encoder_decoder(read_json(corpus / "unit.json")["model"]),
+    )
 
 
 def sample(folder: Path, unit: dict[str, Any], rows: Sequence[Row], parent: Any) -> list[Generation]:
@@ -188,39 +184,6 @@ def choose(
     if recipe["max_gap"] is not None and gap > recipe["max_gap"]:
         return "prompts_above_max_gap"
     return best, worst
-
-
-def _pair(
-    row: Row, chosen: Candidate, rejected: Candidate, ranked: Sequence[Candidate], tokenizer: Any
-) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "source": row.source,
-        "references": list(row.references),
-        "prompt": row.prompt,
-        "prompt_ids": list(row.prompt_ids),
-        "prompt_hash": row.prompt_hash,
-        "chosen": chosen.text,
-        "rejected": rejected.text,
-        "chosen_ids": completion_ids(tokenizer, row.prompt, chosen.text),
-        "rejected_ids": completion_ids(tokenizer, row.prompt, rejected.text),
-        "chosen_score": chosen.score,
-        "rejected_score": rejected.score,
-        "candidates": [{"text": c.text, "score": c.score, "origin": c.origin} for c in ranked],
-    }
-
-
-def ranked(
-    row: Row, candidates: Sequence[Candidate], recipe: dict[str, Any], tokenizer: Any
-) -> dict[str, Any]:
-    """Token ids of all candidates, best first, if the recipe asks for them; of equal scores the first."""
-    if not recipe.get("ranked"):
-        return {}
-    first = list({candidate.score: candidate for candidate in reversed(candidates)}.values())[::-1]
-    return {
-        "candidates_ids": [completion_ids(tokenizer, row.prompt, candidate.text) for candidate in first],
-        "candidates_scores": [candidate.score for candidate in first],
-    }
 
 
 if __name__ == "__main__":

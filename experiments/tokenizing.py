@@ -8,7 +8,14 @@ from typing import Any
 
 from po.data.tokenize import completion_ids, prompt_ids
 
-__all__ = ["completion_ids", "ids_hash", "load_saved", "make_tokenizer", "prompt_ids"]
+__all__ = [
+    "completion_ids",
+    "ids_hash",
+    "is_encoder_decoder",
+    "load_saved",
+    "make_tokenizer",
+    "prompt_ids",
+]
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 
@@ -28,6 +35,18 @@ def make_tokenizer(model: Mapping[str, Any], texts: Iterable[str], chat_template
     if chat_template is not None:
         tokenizer.chat_template = chat_template
     return tokenizer
+
+
+def is_encoder_decoder(model: Mapping[str, Any]) -> bool:
+    """Whether the model of an entry reads prompts and writes answers with different parts."""
+    if model["from_scratch"]:
+        return False
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(
+        model["id"], revision=model["revision"], trust_remote_code=model["trust_remote_code"]
+    )
+    return bool(config.is_encoder_decoder)
 
 
 def _train_bpe(texts: Iterable[str], vocab_size: int) -> Any:

@@ -16,7 +16,7 @@ from po.methods import Method
 _NOT_IDENTITY = frozenset(
     {"per_device_batch_size", "logging_steps", "save_steps", "retain", "gradient_checkpointing"}
 )
-# Settings that came later than the first experiments, with the value that those had: at it they change nothing.
+# Settings that came later than the first experiments, with the value that those had: it changes nothing.
 _YOUNGER = {"router_aux_loss_coef": 0.001}
 # What is done with rows that cannot be learned from as they are, and words of a source: each enters a hash
 # only where it differs from the default.

@@ -1,10 +1,11 @@
 """The reference of a cell: values stored beside it, or the model that it starts from, asked in every step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from po.collate import ROW_COLUMNS
 from po.faults import InputFault
+from po.hyperparameters import ParamValue
 from po.method import Method
 from po.references import LiveReference, Reference, StoredReference
 from po.rows import Row
@@ -27,8 +28,31 @@ def rows_and_reference(
         InputFault: stored values of other rows or weights; rows from which the method cannot learn.
     """
     method, params = recipe.method, recipe.params
+    check_columns(rows, method.needed(params), method.name)
+    rows = with_derived(method, params, rows, model, settings.seed)
+    if not method.needs_reference:
+        return rows, None
+    if method.needs_live_reference:
+        return rows, live_reference(method, model, start())
+    return _stored(settings, rows, model), StoredReference()
+
+
+def with_derived(
+    method: Method, params: Mapping[str, ParamValue], rows: list[Row], model: Any, seed: int
+) -> list[Row]:
+    """The rows with what the method reads of them beyond the data, fixed before training.
+
+    Args:
+        method: whose ``needed`` says what.
+        params: its hyperparameters and options.
+        rows: token ids.
+        model: the policy before its first step.
+        seed: of what is drawn.
+
+    Raises:
+        InputFault: rows from which the method cannot learn.
+    """
     needed = method.needed(params)
-    check_columns(rows, needed, method.name)
     if "policy_mismatched" in needed:
         from po.mismatch import with_mismatched
 
@@ -36,12 +60,8 @@ def rows_and_reference(
     if "density_ratio" in needed:
         from po.density import with_density_ratios
 
-        rows = with_density_ratios(rows, model, params, settings.seed)
-    if not method.needs_reference:
-        return rows, None
-    if method.needs_live_reference:
-        return rows, live_reference(method, model, start())
-    return _stored(settings, rows, model), StoredReference()
+        rows = with_density_ratios(rows, model, params, seed)
+    return rows
 
 
 def check_columns(rows: Sequence[Row], needed: Sequence[str], method: str) -> None:
@@ -78,7 +98,7 @@ def live_reference(method: Method, policy: Any, other: Any) -> LiveReference:
     attach_engine(other.requires_grad_(False).eval().to(policy.device))
     if not method.reference_sync:
         return LiveReference(other)
-    return MovingReference(other, list(zip(other.parameters(), policy.parameters(), strict=True)))
+    return MovingReference(other, lambda: list(zip(other.parameters(), policy.parameters(), strict=True)))
 
 
 def _stored(settings: TrainSettings, rows: list[Row], model: Any) -> list[Row]:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from po.faults import InputFault
 from po.method import DataForm, Method
 from po.rows import Row
 
@@ -39,7 +40,8 @@ class Collator:
         form: what the method wants.
         columns: per-example inputs of the method, copied from the rows; ``desirable`` is made for pairs.
         encoder_decoder: prompts and completions in tensors of their own.
-        images: turns the images of rows into tensors; None where there are none.
+        images: turns the images of rows into tensors (``po.images.ImageTensors``), a prompt's once for each
+            of its completions; None where there are none.
     """
 
     form: DataForm = "paired"
@@ -62,6 +64,9 @@ class Collator:
             (rows, length); for others see ``po.engine.completion_values``. With ``mismatched_`` in front the
             same for the completions of other prompts. Stored values of the reference, (rows,); columns,
             (examples,).
+
+        Raises:
+            InputFault: rows have images, and ``images`` is None.
         """
         found = [completions_of(row, self.form) for row in rows]
         order = batch_order(found, self.form)
@@ -70,10 +75,21 @@ class Collator:
         if "policy_mismatched" in self.columns:
             other = self._texts([(prompts[i], rows[i]["mismatched_ids"][k]) for i, k in order])
             batch |= {f"mismatched_{name}": value for name, value in other.items()}
-        if self.images is not None:
-            batch |= self.images([image for i, _ in order for image in rows[i].get("images", ())])
+        batch |= self._pictures([image for i, _ in order for image in rows[i].get("images") or ()])
         batch |= {name: _stored(rows, order, name) for name in STORED if name in rows[0]}
         return batch | self._columns(rows, found, order)
+
+    def _pictures(self, images: Sequence[Any]) -> dict[str, Tensor]:
+        """Tensors of images; the completions of other prompts come with those of their prompts too."""
+        if not images:
+            return {}
+        if self.images is None:
+            raise InputFault(
+                "the rows have images, and nothing that reads them: give the collator po.images.ImageTensors"
+            )
+        found: dict[str, Tensor] = self.images(images)
+        other = "mismatched_" if "policy_mismatched" in self.columns else ""
+        return found | {f"{other}{name}": value for name, value in found.items()}
 
     def _texts(self, texts: _Texts) -> dict[str, Tensor]:
         if not self.encoder_decoder:
@@ -83,9 +99,9 @@ class Collator:
         ids, attention = _table(prompts)
         labels, mask = _table([completion for _, completion in texts])
         return {
+            "completion_ids": labels,  # first: transformers takes the first tensor's rows for the batch's
             "input_ids": ids,
             "attention_mask": attention.long(),
-            "completion_ids": labels,
             "completion_mask": mask,
             "prompt_rows": torch.tensor([index[tuple(prompt)] for prompt, _ in texts]),
         }

@@ -118,7 +118,8 @@ def mixed(
     name = name or f"mix({', '.join(base.name for base in bases)})"
     _check_parts(name, bases)
     parts = [Part(base) for base in bases]
-    changed = dict(defaults or {})
+    presets = {f"{base.name}_{key}": value for base in bases for key, value in base.presets.items()}
+    changed = presets | dict(defaults or {})
     hyperparameters: dict[str, Any] = {part.weight: 1.0 for part in parts}
     for part in parts:
         hyperparameters |= part.defaults

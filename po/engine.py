@@ -6,6 +6,7 @@ model's own ``forward``, so wrappers (DDP, FSDP, autocast, adapters) see it as a
 """
 
 import inspect
+import math
 import types
 import warnings
 from collections.abc import Callable, Mapping
@@ -184,9 +185,24 @@ def _head(model: Any) -> tuple[Head, int]:
     return lambda hidden: torch.tanh(linear(hidden) / cap) * cap, config.vocab_size
 
 
-@torch.no_grad()
 def _head_is_known(model: Any) -> bool:
-    """Whether the engine's logits are the model's own, by a few tokens."""
+    """Whether the engine's logits are the model's own; warns where they are not."""
+    gap, largest = _head_gap(model)
+    known = gap <= _TOLERATED_GAP * largest
+    if not known:
+        warnings.warn(
+            f"{type(model).__name__} changes the logits of its head (by up to {gap:.3g}); its own logits are "
+            "used, which takes more memory and time",
+            stacklevel=3,
+        )
+    return known
+
+
+@torch.no_grad()
+def _head_gap(model: Any) -> tuple[float, float]:
+    """The largest difference between the engine's logits and the model's own for a few tokens; the largest."""
+    if model.get_output_embeddings() is None or model.base_model is model:
+        return math.inf, 1.0
     training = model.training
     model.eval()
     ids = torch.arange(1, 9, device=model.device).unsqueeze(0) % model.config.get_text_config().vocab_size
@@ -194,12 +210,4 @@ def _head_is_known(model: Any) -> bool:
     head, _ = _head(model)
     ours = head(model.base_model(input_ids=ids, use_cache=False)[0]).float()
     model.train(training)
-    gap = (logits - ours).abs().max().item()
-    known = bool(gap <= _TOLERATED_GAP * logits.abs().max().item())
-    if not known:
-        warnings.warn(
-            f"{type(model).__name__} changes the logits of its head ({gap:.3g}); its own logits are used, "
-            "which takes more memory and time",
-            stacklevel=3,
-        )
-    return known
+    return (logits - ours).abs().max().item(), logits.abs().max().item()

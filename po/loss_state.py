@@ -98,7 +98,7 @@ class RunningShift(LossState):
                 [part for side in (wanted, unwanted) for part in (side.sum(), side.new_tensor(len(side)))]
             )
             self.sums += total(found).cpu()
-        return {"reward_shift": torch.tensor(self._shift(str(values["delta_rule"])), device=wanted.device)}
+        return {"reward_shift": wanted.new_tensor(self._shift(str(values["delta_rule"])))}
 
     def _shift(self, rule: str) -> float:
         wanted, n_wanted, unwanted, n_unwanted = map(float, self.sums)
@@ -185,6 +185,6 @@ class MismatchedKL(LossState):
 
     def measure(self, inputs: Inputs, values: Values, total: Total, *, training: bool) -> dict[str, Tensor]:
         """The mean log-ratio, in nats."""
-        ratio = (inputs["policy_mismatched"] - inputs["reference_mismatched"]).detach()
+        ratio = (inputs["policy_mismatched"] - inputs["reference_mismatched"]).detach().double()
         found = total(torch.stack([ratio.sum(), ratio.new_tensor(len(ratio))]))
         return {"kl": found[0] / found[1]}

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from po.aliases import ADVICE
 from po.hyperparameters import Choice, Option, ParameterError, ParamValue, Range, Rule, nearest, value_fault
 from po.logp_rules import TOKEN_RULES
 from po.loss_state import LossState
@@ -61,6 +62,7 @@ class Method:
         extra: further options, by name.
         parameter_aliases: names that this method's papers and trainers use, by the canonical name.
         advice: values -> remarks about values that are allowed but seldom meant.
+        presets: other defaults than those of the loss and its options, for a use under another name.
     """
 
     name: str
@@ -80,21 +82,22 @@ class Method:
     extra: Mapping[str, Option] = field(default_factory=dict)
     parameter_aliases: Mapping[str, str] = field(default_factory=dict)
     advice: Callable[[Mapping[str, ParamValue]], tuple[str, ...]] = _nothing_to_say
+    presets: Mapping[str, ParamValue] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuses an entry that disagrees with its loss."""
         if set(self.ranges) != set(self.defaults):
             ranges, parameters = sorted(self.ranges), sorted(self.defaults)
             raise TypeError(f"{self.name}: ranges are given for {ranges}, but the loss has {parameters}.")
-        for name, default in self.defaults.items():
-            if fault := value_fault(self.name, name, self.ranges[name], default):
+        for name, default in (self.defaults | dict(self.presets)).items():
+            if fault := value_fault(self.name, name, self.rules[name], default):
                 raise TypeError(f"The default is not allowed: {fault}")
         if self.length_norm and self.logps != "mean":
             raise TypeError(f"{self.name}: length_norm is true by default, so logps must be 'mean'.")
         if self.logps not in {"sum", "mean", *TOKEN_RULES}:
             known = ", ".join(["sum", "mean", *TOKEN_RULES])
             raise TypeError(f"{self.name}: unknown log-prob rule '{self.logps}'; there are {known}.")
-        for name in ("ranges", "parameter_aliases", "when", "extra"):
+        for name in ("ranges", "parameter_aliases", "when", "extra", "presets"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     @property
@@ -260,8 +263,10 @@ class Method:
         rules = self.rules
         known = ", ".join(rules) or "none"
         for name in sorted(set(translated) - set(rules)):
-            faults[name] = f"{self.name} has no parameter '{name}'{nearest(name, rules)} It has: {known}."
-        defaults = {name: option.default for name, option in self._options.items()} | self.defaults
+            message = f"{self.name} has no parameter '{name}'{nearest(name, rules)} It has: {known}."
+            faults[name] = f"{message} {ADVICE[name]}" if name in ADVICE else message
+        options = {name: option.default for name, option in self._options.items()}
+        defaults = options | self.defaults | dict(self.presets)
         values: dict[str, ParamValue] = {}
         for name, rule in rules.items():
             value = translated[name] if name in translated else defaults[name]

@@ -21,7 +21,8 @@ class MovingReference(LiveReference):
 
     Args:
         model: as of ``LiveReference``.
-        pairs: (weights of the reference, weights of the policy) that belong together, of one shape.
+        pairs: gives (weights of the reference, weights of the policy) that belong together, of one shape. It
+            is asked anew each time: wrappers that shard a model put other tensors in place of its parameters.
         inside: as of ``LiveReference``.
 
     Raises:
@@ -31,25 +32,28 @@ class MovingReference(LiveReference):
     def __init__(
         self,
         model: nn.Module,
-        pairs: Sequence[tuple[Tensor, Tensor]],
+        pairs: Callable[[], Sequence[tuple[Tensor, Tensor]]],
         inside: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
     ) -> None:
         super().__init__(model, inside)
-        if any(ours.shape != theirs.shape for ours, theirs in pairs):
+        if any(ours.shape != theirs.shape for ours, theirs in pairs()):
             raise ValueError("policy and reference have weights of other shapes and cannot be mixed")
-        self._pairs = list(pairs)
+        self._pairs = pairs
 
     @torch.no_grad()
     def follow(self, mix: float) -> None:
         """Mixes: mix·policy + (1 - mix)·reference, whatever the weights are sharded over."""
-        with _gathered([tensor for pair in self._pairs for tensor in pair]):
-            for ours, theirs in self._pairs:
-                ours.lerp_(theirs.detach().to(ours.dtype), mix)
+        for ours, theirs in self._pairs():
+            with _gathered([ours, theirs]):
+                weights = theirs.detach() if isinstance(ours, DTensor) else _whole(theirs)
+                ours.lerp_(weights.to(ours.device, ours.dtype), mix)
 
     def save(self, folder: Path, *, writes: bool) -> None:
         """Writes the weights; every process calls it, one writes."""
-        with _gathered([ours for ours, _ in self._pairs]):
-            found = {str(i): _whole(ours).contiguous().cpu() for i, (ours, _) in enumerate(self._pairs)}
+        found = {}
+        for index, (ours, _) in enumerate(self._pairs()):
+            with _gathered([ours]):
+                found[str(index)] = _whole(ours).contiguous().cpu()
         if writes:
             save_file({name: tensor.clone() for name, tensor in found.items()}, folder / _FILE)
 
@@ -57,9 +61,9 @@ class MovingReference(LiveReference):
     def load(self, folder: Path) -> None:
         """Takes up the weights of a checkpoint."""
         saved = load_file(folder / _FILE)
-        with _gathered([ours for ours, _ in self._pairs]):
-            for i, (ours, _) in enumerate(self._pairs):
-                whole = saved[str(i)].to(ours.device)
+        for index, (ours, _) in enumerate(self._pairs()):
+            with _gathered([ours]):
+                whole = saved[str(index)].to(ours.device)
                 if isinstance(ours, DTensor):
                     whole = distribute_tensor(whole, ours.device_mesh, ours.placements)
                 ours.copy_(whole)

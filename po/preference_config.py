@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from transformers import TrainingArguments
 from transformers.utils import is_torch_bf16_gpu_available
 
+from po.aliases import ADVICE
 from po.data import EncodeSettings
 from po.faults import InputFault
 from po.hyperparameters import ParameterError, ParamValue, nearest
@@ -151,8 +152,8 @@ class PreferenceConfig(_Fields):
         try:
             return self.resolved_method.check_params(given)
         except ParameterError as error:
-            kept = self.resolved_method.rules
-            more = {name: "" if name in kept else where_else(name) for name in error.faults}
+            known = {*self.resolved_method.rules, *ADVICE}
+            more = {name: "" if name in known else where_else(name) for name in error.faults}
             raise ParameterError({name: text + more[name] for name, text in error.faults.items()}) from None
 
     def encode_settings(self, *, encoder_decoder: bool) -> EncodeSettings:
@@ -183,7 +184,7 @@ class PreferenceConfig(_Fields):
 def _check_names(wanted: Mapping[str, Any], method: str, known: set[str]) -> None:
     """Refuses names that neither the method nor any other has."""
     chosen = resolve(method)
-    names = {*chosen.rules, *chosen.parameter_aliases, *KEYWORDS}
+    names = {*chosen.rules, *chosen.parameter_aliases, *KEYWORDS, *ADVICE}
     for name in wanted:
         if name not in names:
             guess = nearest(name, [*known, *names, *MOVED])

@@ -26,6 +26,7 @@ def reference_values(
     precision: str,
     kinds: Sequence[str] = ("logps",),
     form: DataForm = "unpaired",
+    images: Any = None,
 ) -> dict[str, np.ndarray[Any, Any]]:
     """Values of the rows' completions under a model, float32.
 
@@ -40,13 +41,14 @@ def reference_values(
             where a row has fewer; summed log-probabilities in nats, or the mean entropy in units of
             log(vocabulary). ``token_logps``: those of all tokens, one completion after the other.
         form: ``ranked`` for lists of candidates; ``unpaired`` for pairs and single completions.
+        images: what reads the images of rows, as ``po.collate.Collator`` has it.
     """
     completions = [completions_of(row, form) for row in rows]
     most = max(map(len, completions))
     found = {kind: np.full((len(rows), most), np.nan, dtype=np.float32) for kind in kinds if kind in TABLES}
     tokens: dict[tuple[int, int], Any] = {}
     progress = tqdm(total=len(rows), desc="reference", unit="row", disable=not sys.stderr.isatty())
-    ask = _asker(model, precision, kinds, form)
+    ask = _asker(model, precision, kinds, form, images)
     for taken in _batches(rows, completions):
         values = ask([rows[i] for i in taken])
         places = [(taken[i], k) for i, k in batch_order([completions[i] for i in taken], form)]
@@ -63,11 +65,11 @@ def reference_values(
 
 
 def _asker(
-    model: Any, precision: str, kinds: Sequence[str], form: DataForm
+    model: Any, precision: str, kinds: Sequence[str], form: DataForm, images: Any
 ) -> Callable[[Sequence[Row]], dict[str, np.ndarray[Any, Any]]]:
     """What gives the values of a few rows, one per completion in the order of the collator."""
     columns = ("policy_mismatched",) if "mismatched_logps" in kinds else ()
-    collator = Collator(form, columns, bool(model.config.is_encoder_decoder))
+    collator = Collator(form, columns, bool(model.config.is_encoder_decoder), images)
     asked = Asked(entropy="entropy" in kinds, tokens="token_logps" in kinds)
     model.eval()
     reference = LiveReference(attach_engine(model))

@@ -1,7 +1,7 @@
 """Where the reference's values come from: stored with the rows, or a model that is asked for them."""
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -55,11 +55,21 @@ class LiveReference:
     ) -> None:
         self.model, self._inside = model, inside
 
+    def place(self, device: torch.device) -> None:
+        """Brings the model to a device. It is whole on every one, also where the policy is sharded."""
+        self.model.to(device)
+
+    @contextlib.contextmanager
+    def asked(self) -> Iterator[nn.Module]:
+        """The model, within a context in which it is the reference and does not drop out."""
+        with self._inside(), evaluating(self.model):
+            yield self.model
+
     @torch.no_grad()
     def values(self, batch: Batch, asked: Asked) -> dict[str, Tensor]:
         """Those that are asked for."""
-        with self._inside(), evaluating(self.model):
-            return completion_values(self.model, text_part(batch), asked)[0]
+        with self.asked() as model:
+            return completion_values(model, text_part(batch), asked)[0]
 
     def mismatched(self, batch: Batch) -> Tensor:
         """One more pass."""

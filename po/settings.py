@@ -92,9 +92,8 @@ def read_settings(folder: Path) -> TrainSettings:
         recipe = _recipe(cell["train"], root) if cell["train"] else None
         stored = recipe is not None and recipe.method.stored_reference(recipe.params)
         if stored and not cell["reference"]:
-            raise MethodError(
-                f"{cell['train']['method']} needs reference log-probabilities, but reference is null; {_REMEDY}"
-            )
+            name = cell["train"]["method"]
+            raise MethodError(f"{name} needs reference log-probabilities, but reference is null; {_REMEDY}")
         return TrainSettings(
             folder=folder.resolve(),
             stage_hash=cell["hashes"]["train"],

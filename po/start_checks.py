@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from po.faults import InputFault
+from po.models import drops_out
 
 _NATS_A_TOKEN = {"fp32": 1e-3, "bf16": 0.1}
 
@@ -29,7 +30,7 @@ def check_agreement(
     Raises:
         InputFault: they differ by more than rounding explains.
     """
-    if any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules()):
+    if drops_out(model):
         return
     gap = ((policy - reference).abs() / lengths).max().item()
     if not gap <= _NATS_A_TOKEN["bf16" if bf16 else "fp32"]:

@@ -17,7 +17,8 @@ class Asked:
     Attributes:
         collision: ``collision``, the mean over tokens of log Σ p².
         entropy: ``entropy``, the mean over tokens of the entropy in units of log(vocabulary).
-        kl: ``kl``, the sum over tokens of KL(reference || p), in nats.
+        kl: ``kl``, the sum over tokens of KL(reference || p), in nats; not together with ``prompt``, on
+            whose tokens the reference's distributions say nothing.
         tokens: ``token_logps``, (rows, tokens), 0 behind the end of a completion.
         prompt: ``prompt_logps``, the summed log-probability of the prompt's tokens but the first, and
             ``prompt_length``, their number. Not for encoder-decoder models.
@@ -32,6 +33,11 @@ class Asked:
     prompt: bool = False
     distributions: bool = False
     router: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be answered."""
+        if self.kl and self.prompt:
+            raise ValueError("kl and prompt cannot be asked for together")
 
     @property
     def names(self) -> tuple[str, ...]:

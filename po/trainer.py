@@ -14,7 +14,7 @@ from po.loss_state import LossState
 from po.method import Method
 from po.moving_reference import FollowPolicy, MovingReference
 from po.quantities import Quantities, StepCounts
-from po.references import Reference, mismatched_part, text_part
+from po.references import LiveReference, Reference, mismatched_part, text_part
 from po.routers import has_router
 from po.start_checks import FirstStepChanges, check_agreement
 from po.token_values import Asked
@@ -62,6 +62,8 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
         self.quantities = Quantities(method, self.params)
         self.loss_state = method.state() if method.state is not None else LossState()
         self.reference = reference if method.needs_reference else None
+        if isinstance(self.reference, LiveReference):
+            self.reference.place(self.accelerator.device)
         self._same_start = same_start
         self.loss_is_scaled_for_ga = True
         self.model_accepts_loss_kwargs = False
@@ -118,7 +120,8 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
         asked = self.quantities.asked
         reference, more = None, {}
         if self.reference is not None:
-            reference = self.reference.values(batch, self.quantities.asked_reference)
+            with self.accelerator.autocast():  # the policy has it by itself
+                reference = self.reference.values(batch, self.quantities.asked_reference)
             if asked.kl:
                 more["reference_distributions"] = reference["distributions"]
         asked = Asked(**{**vars(asked), "router": self.router_aux_loss_coef > 0})
@@ -150,7 +153,9 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
         """Policy and reference on the completions of other prompts."""
         assert self.reference is not None  # a KL is measured against one
         policy = completion_values(model, mismatched_part(batch))[0]["logps"]
-        return {"policy_mismatched": policy, "reference_mismatched": self.reference.mismatched(batch)}
+        with self.accelerator.autocast():
+            reference = self.reference.mismatched(batch)
+        return {"policy_mismatched": policy, "reference_mismatched": reference}
 
     def _total(self, values: Tensor) -> Tensor:
         total: Tensor = self.accelerator.reduce(values, reduction="sum")

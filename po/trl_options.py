@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from po.aliases import METHOD_ALIASES
 
+_TRAINERS = ("dpo", "cpo", "kto", "bco", "orpo")
 _NO_PADDING = "padding is masked, needs no token of its own, and rows are computed in groups of like length"
 _NO_ADAPTER_NAMES = "with peft_config the reference is the model without its new adapter"
 
@@ -14,8 +15,6 @@ MOVED: Mapping[str, str] = MappingProxyType(
         "loss_weights": "write method='mix(dpo, sft)' with dpo_weight=... and sft_weight=...",
         "use_weighting": "write method='wpo', or 'wpo(METHOD)'",
         "sync_ref_model": "write method='tr_dpo', or 'tr_dpo(METHOD)'",
-        "ref_model_mixup_alpha": "it is sync_mix, of method='tr_dpo'",
-        "ref_model_sync_steps": "it is sync_steps, of method='tr_dpo'",
         "truncation_mode": "it is truncation, 'keep_end' or 'keep_start'",
         "max_target_length": "it is max_completion_length",
         "padding_free": _NO_PADDING,
@@ -51,7 +50,8 @@ def moved(name: str, value: object) -> str:
     if name == "loss_type" and len(losses) > 1:
         return moved("loss_weights", None).replace("loss_weights", "a list as loss_type", 1)
     if name == "loss_type":
-        known = [f"'{alias}'" for alias in METHOD_ALIASES if alias.partition(":")[2] in losses]
+        named = [f"{trainer}:{losses[0]}" for trainer in _TRAINERS]
+        known = [f"'{name}'" for name in named if name in METHOD_ALIASES]
         if known:
             return f"loss_type is an option of TRL's; here write method={' or '.join(known)}."
     return f"{name} is an option of TRL's; here {MOVED[name]}."

@@ -162,8 +162,8 @@ def test_missing_fields_are_named_with_what_is_there() -> None:
         "the adapter mt_pref needs 'chosen'; did you mean 'chosn'? The columns are: chosn, rejected"
     )
     assert "needs 'lp'" in refused("mt_pref", {"source": "x", "chosen": "a", "rejected": "b"})
-    assert "1 summaries, choice 1" in refused("summarize_from_feedback", COMPARISON | {"summaries": [{}]})
-    assert "2 summaries, choice 2" in refused("summarize_from_feedback", COMPARISON | {"choice": 2})
+    assert "1 summaries and choice 1" in refused("summarize_from_feedback", COMPARISON | {"summaries": [{}]})
+    assert "2 summaries and choice 2" in refused("summarize_from_feedback", COMPARISON | {"choice": 2})
     with pytest.raises(InputFault, match="there is no adapter 'mt_pre'; did you mean 'mt_pref'"):
         adapter_named("mt_pre")
 

@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 from datasets import Dataset
 from tiny_tokenizers import CHAT, tokenizer
+from trl.data_utils import apply_chat_template, maybe_extract_prompt
 
 from po.data import EncodeSettings, encode_rows
+from po.data.forms import with_prompt
 from po.data.tokenize import completion_ids, prompt_ids
 from po.faults import InputFault
 
@@ -179,3 +181,25 @@ def test_an_encoder_decoder_gets_the_tokenizers_own_tokens_also_where_a_prompt_i
     assert len(whole) > 3
     assert found["prompt_ids"] == [*whole[-3:-1], habit.eos_token_id]
     assert found["completion_ids"] == habit("two")["input_ids"]
+
+
+def test_prompts_inside_pairs_are_those_that_trl_finds() -> None:
+    rows = [
+        {"chosen": [USER, YES, USER, NO], "rejected": [USER, YES, USER, YES]},
+        {"prompt": "one?", "chosen": [USER, YES], "rejected": [USER, NO]},
+        {"chosen": "The sky is blue.", "rejected": "The sky is green."},
+        {"chosen": "Q: why?\nA: yes", "rejected": "Q: why?\nA: no"},
+    ]
+    for row in rows:
+        assert with_prompt(row) == maybe_extract_prompt(row)
+
+
+def test_conversations_have_the_ids_that_trl_gives_them() -> None:
+    habit = tokenizer(template=CHAT)
+    row = {"prompt": [USER], "chosen": [YES], "rejected": [NO]}
+    texts = apply_chat_template(row, habit)
+    (found,), _ = encoded([row], habit)
+    assert habit.decode(found["prompt_ids"]) == texts["prompt"]
+    for side in ("chosen", "rejected"):
+        # the template's line end behind EOS is no part of an answer
+        assert habit.decode(found[f"{side}_ids"]) == texts[side].removesuffix("\n")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from po.faults import InputFault
-from po.rows import PAIR_IDS, RANKED_IDS, TEXT_IDS, UNPAIRED_IDS, read_rows, rows_digest
+from po.rows import PAIR_IDS, RANKED_IDS, TEXT_IDS, UNPAIRED_IDS, read_rows, read_training_rows, rows_digest
 
 UNPAIRED = {"prompt_ids": [1], "completion_ids": [2], "desirable": False}
 RANKED = {"prompt_ids": [1], "candidates_ids": [[2], [3, 4]], "candidates_scores": [1.0, 0.5]}
@@ -42,7 +42,7 @@ def test_rows_of_each_form_are_read(tmp_path: Path, keys: tuple[str, ...], row: 
         (
             RANKED_IDS,
             RANKED | {"candidates_ids": [[2]]},
-            "candidates_ids has lists of 1 tokens; a ranking is two",
+            "candidates_ids has lists of 1 tokens; a ranking needs two",
         ),
         (RANKED_IDS, RANKED | {"candidates_ids": [[2], []]}, "candidates_ids has lists of 1, 0 tokens"),
     ],
@@ -57,8 +57,24 @@ def test_a_row_that_lacks_something_is_named_by_its_line(
     assert str(raised.value).startswith(f"{path}:2: {words}")
 
 
-def test_the_digest_is_of_the_ids_that_it_is_asked_for() -> None:
-    assert rows_digest([UNPAIRED], UNPAIRED_IDS) != rows_digest(
-        [UNPAIRED | {"desirable": True}], UNPAIRED_IDS
-    )
-    assert rows_digest([UNPAIRED], TEXT_IDS) == rows_digest([UNPAIRED | {"desirable": True}], TEXT_IDS)
+def test_the_digest_is_of_all_ids_and_of_nothing_else() -> None:
+    digests = [
+        rows_digest([row])
+        for row in (
+            UNPAIRED,
+            UNPAIRED | {"completion_ids": [3]},
+            UNPAIRED | {"prompt_ids": [2]},
+            RANKED,
+            RANKED | {"candidates_ids": [[2], [3]]},
+        )
+    ]
+    assert len(set(digests)) == 5
+    assert rows_digest([RANKED | {"candidates_scores": [9.0, 8.0]}]) == rows_digest([RANKED])
+
+
+def test_an_unpaired_method_reads_pairs_too(tmp_path: Path) -> None:
+    pair = {"prompt_ids": [1], "chosen_ids": [2], "rejected_ids": [3]}
+    assert read_training_rows(written(tmp_path, pair), "unpaired") == [pair]
+    assert read_training_rows(written(tmp_path, UNPAIRED), "unpaired") == [UNPAIRED]
+    with pytest.raises(InputFault, match="chosen_ids is missing"):
+        read_training_rows(written(tmp_path, UNPAIRED), "paired")

@@ -62,7 +62,7 @@ def test_a_completion_is_cut_at_its_end_and_then_has_no_eos() -> None:
 
 
 def test_a_limit_below_one_token_and_unknown_choices_are_refused() -> None:
-    with pytest.raises(InputFault, match="max_prompt_length is 0; at least one token"):
+    with pytest.raises(InputFault, match="max_prompt_length is 0; it is at least 1"):
         EncodeSettings(max_prompt_length=0)
     with pytest.raises(InputFault, match="over_long is 'truncat'; did you mean 'truncate'"):
         EncodeSettings(over_long="truncat")  # type: ignore[arg-type]
@@ -106,6 +106,35 @@ def test_long_rows_are_cut_and_flagged_where_that_is_chosen() -> None:
     }
     assert not any(key.endswith("_truncated") for key in whole)
     assert counts == {"rows": 2, "truncated_prompt": 1, "truncated_completion": 1}
+
+
+def test_prompt_and_completion_together_have_a_limit_of_their_own() -> None:
+    left, counts = screened(PAIR, PAIR | {"prompt_ids": [BOS]}, max_length=6)
+    assert (left[0], counts) == (None, {"rows": 1, "dropped_long_together": 1})
+    with pytest.raises(
+        InputFault, match="row 0: chosen has 3 tokens, and max_length, less the prompt, is 2;"
+    ):
+        screened(PAIR, max_length=6, over_long="error")
+    # the ranking's prompt of 2 leaves 3 tokens: the candidate of 4 goes
+    (row,), counts = screened(RANKING, max_length=5)
+    assert (row["candidates"], counts) == (["a", "c"], {"rows": 1, "dropped_candidates": 1})
+
+
+@pytest.mark.parametrize(
+    ("limit", "prompt", "chosen"),
+    [
+        (6, [BOS, 6, 7], [8, 9, EOS]),  # the prompt gives way
+        (5, [BOS, 7], [8, 9, EOS]),
+        (4, [BOS, 7], [8, 9]),  # but keeps half, and then the completion is cut
+        (2, [BOS], [8]),
+    ],
+)
+def test_within_a_common_limit_the_prompt_is_cut_first_but_keeps_half(
+    limit: int, prompt: list[int], chosen: list[int]
+) -> None:
+    (row,), _ = screened(PAIR, max_length=limit, over_long="truncate", equal_pairs="keep")
+    assert (row["prompt_ids"], row["chosen_ids"]) == (prompt, chosen)
+    assert row.get("chosen_truncated", False) == (len(chosen) < 3)
 
 
 def test_long_rows_are_an_error_where_that_is_chosen() -> None:

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow
 import pyarrow.parquet
 import pytest
+from datasets import Dataset, DatasetDict
 
 from experiments.sources import DataError, load_rows
 
@@ -109,15 +111,33 @@ def test_several_references_are_kept_without_the_missing_ones(tmp_path: Path) ->
     assert [found["references"] for found in rows_of(path)] == [["b", "c"], ["e"]]
 
 
-def test_pairs_need_two_sides_that_differ(tmp_path: Path) -> None:
+def test_pairs_need_two_sides(tmp_path: Path) -> None:
     good = {"source": "a", "chosen": "b", "rejected": "c", "chosen_score": 1, "rejected_score": 0.5}
     assert rows_of(jsonl(tmp_path, good), "pairs")[0]["rejected_score"] == 0.5
-    found = message(
-        jsonl(tmp_path, good | {"rejected": "b"}, good | {"rejected": None}, good | {"chosen": ""}), "pairs"
+    # two sides of one text are no fault of the file: they are counted when the rows are prepared
+    assert rows_of(jsonl(tmp_path, good | {"rejected": "b"}), "pairs")[0]["rejected"] == "b"
+    found = message(jsonl(tmp_path, good | {"rejected": None}, good | {"chosen": ""}), "pairs")
+    assert ":1: no text under rejected" in found
+    assert ":2: no text under chosen" in found
+    alone = message(jsonl(tmp_path, {"chosen": "a b", "rejected": "a c"}), "pairs")
+    assert (
+        "no text under source (or prompt); name its column in 'columns'; or write adapter: implicit_prompt"
+        in alone
     )
-    assert ":1: chosen and rejected are the same text" in found
-    assert ":2: no text under rejected" in found
-    assert ":3: no text under chosen" in found
+
+
+def test_answers_without_text_pass_where_they_are_to_be_dropped_later(tmp_path: Path) -> None:
+    good = {"source": "a", "chosen": "b", "rejected": "c"}
+    path = jsonl(tmp_path, good, good | {"chosen": ""}, good | {"rejected": " "})
+    source = {"dataset": str(path), "revision": None, "split": None, "columns": {}, "limit": None}
+    assert [found["chosen"] for found in load_rows(source, "pairs", "drop")] == ["b", "", "b"]
+    missing = jsonl(tmp_path, good | {"rejected": None})
+    with pytest.raises(DataError, match="no text under rejected"):
+        load_rows(source | {"dataset": str(missing)}, "pairs", "drop")
+    # a question without text is a fault in any case
+    blank = jsonl(tmp_path, good | {"source": " "})
+    with pytest.raises(DataError, match="source is empty"):
+        load_rows(source | {"dataset": str(blank)}, "pairs", "drop")
 
 
 def test_prompts_need_no_reference(tmp_path: Path) -> None:
@@ -212,3 +232,27 @@ def test_a_generated_split_has_the_size_that_was_asked_for() -> None:
     assert all(one["references"] == [one["reference"]] for one in found)
     assert load_rows(source, "test") == found
     assert load_rows(source | {"seed": 6}, "test") != found
+
+
+def test_a_folder_that_datasets_has_saved_is_read(tmp_path: Path) -> None:
+    data = Dataset.from_list([row(1), row(2)])
+    data.save_to_disk(tmp_path / "one")
+    DatasetDict({"train": data, "dev": data.select([1])}).save_to_disk(tmp_path / "splits")
+    assert [found["source"] for found in rows_of(tmp_path / "one")] == ["text 1", "text 2"]
+    assert [found["source"] for found in rows_of(tmp_path / "splits")] == ["text 1", "text 2"]
+    assert [found["source"] for found in rows_of(tmp_path / "splits", split="dev")] == ["text 2"]
+    assert f"{tmp_path}/splits: row 0: no text under chosen" in message(
+        tmp_path / "splits", "pairs", split="dev"
+    )
+
+
+def test_a_folder_of_data_files_is_read_as_an_id_on_a_hub_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text(json.dumps(row(1)) + "\n")
+    (folder / "test.jsonl").write_text(json.dumps(row(2)) + "\n")
+    assert [found["source"] for found in rows_of(folder)] == ["text 1"]
+    assert [found["source"] for found in rows_of(folder, split="test", subset="default")] == ["text 2"]

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from tiny_training import preference_trainer, random_pairs, tiny_llama
 from torch import Tensor
+from trainer_cases import assert_same_gradients, moved, rows_for
 from transformers import TrainerCallback
 
 from po.collate import Collator
@@ -38,16 +39,6 @@ def with_reference(rows, model):
     return with_values(rows, reference_values(copy.deepcopy(model), rows, "fp32"))
 
 
-def moved(model, seed=9):
-    """Other weights than the reference's, so that no gradient is zero by symmetry."""
-    torch.manual_seed(seed)
-    model = copy.deepcopy(model)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
-    return model
-
-
 def run(tmp_path, model, rows, method, micro, accumulation, steps=1):
     gradients = Gradients()
     trainer = preference_trainer(
@@ -68,17 +59,12 @@ def run(tmp_path, model, rows, method, micro, accumulation, steps=1):
     return trainer, gradients.steps
 
 
-def assert_same_gradients(found, expected, relative):
-    for name, gradient in expected.items():
-        assert (found[name] - gradient).norm() <= relative * gradient.norm() + 1e-9, name
-
-
-@pytest.mark.parametrize("method", PARAMS)
+@pytest.mark.parametrize("method", [*PARAMS, "apo_zero_unpaired", "pl_dpo"])
 @pytest.mark.parametrize(("micro", "accumulation"), [(1, 8), (4, 2)])
 def test_the_split_into_micro_batches_changes_nothing(tmp_path, method, micro, accumulation):
-    """Eleven pairs in steps of eight: the second step is an incomplete accumulation."""
+    """Eleven examples in steps of eight: the second step is an incomplete accumulation."""
     start = tiny_llama().double()
-    rows = with_reference(random_pairs(11), start)
+    rows = rows_for(METHODS[method], METHODS[method].check_params(PARAMS.get(method, {})), 11, start)
     model = moved(start)
     whole, expected = run(tmp_path, model, rows, method, 8, 1, steps=2)
     split, found = run(tmp_path, model, rows, method, micro, accumulation, steps=2)

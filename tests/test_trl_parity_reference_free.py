@@ -1,7 +1,16 @@
 """Losses of pairs without a reference against TRL's CPO and ORPO trainers: loss, gradients, log of a step."""
 
 import pytest
-from trl_side import REWARDS, assert_same_steps, loss_types, our_steps, steps_of, their_trainer, unless_gone
+from trl_side import (
+    REWARDS,
+    assert_same_steps,
+    loss_types,
+    our_steps,
+    rows_of,
+    steps_of,
+    their_trainer,
+    unless_gone,
+)
 
 cpo = pytest.importorskip("trl.experimental.cpo")
 
@@ -34,7 +43,7 @@ def test_a_step_of_a_loss_is_that_of_cpo_trainer(tmp_path, loss_type):
     unless_gone(loss_type, cpo.CPOTrainer, cpo.CPOConfig)
     method, params, options = CASES[loss_type]
     theirs = their_cpo(tmp_path, loss_type=loss_type, **options)
-    ours = our_steps(tmp_path, method, params)
+    ours = our_steps(tmp_path, method, params, rows_of(theirs))
     # Its logps are averages where the loss averages; the rewards of alphapo are bent there and plain here.
     assert_same_steps(ours, theirs, () if loss_type == "alphapo" else REWARDS)
     if params.get("nll_weight"):
@@ -43,20 +52,21 @@ def test_a_step_of_a_loss_is_that_of_cpo_trainer(tmp_path, loss_type):
 
 def test_cpo_simpo_is_simpo_with_the_weight_that_trl_gives_the_likelihood_by_default(tmp_path):
     theirs = their_cpo(tmp_path, loss_type="simpo")
-    assert_same_steps(our_steps(tmp_path, "cpo_simpo", {**SIMPO, "nll_weight": 1.0}), theirs)
+    assert_same_steps(our_steps(tmp_path, "cpo_simpo", {**SIMPO, "nll_weight": 1.0}, rows_of(theirs)), theirs)
 
 
 def test_alphapo_with_a_likelihood_term_is_a_mixture(tmp_path):
     theirs = their_cpo(tmp_path, loss_type="simpo", alpha=0.3, cpo_alpha=0.7)
     params = {"alphapo_beta": 2.0, "alphapo_gamma": 0.4, "alphapo_alpha": 0.3, "sft_weight": 0.7}
-    assert_same_steps(our_steps(tmp_path, "mix(alphapo, sft)", params), theirs, ())
+    assert_same_steps(our_steps(tmp_path, "mix(alphapo, sft)", params, rows_of(theirs)), theirs, ())
 
 
 def test_orpo_counts_the_prompt_where_trl_does(tmp_path):
     orpo = pytest.importorskip("trl.experimental.orpo")
     theirs = steps_of(their_trainer(orpo.ORPOTrainer, orpo.ORPOConfig, tmp_path, beta=0.5))
-    ours = our_steps(tmp_path, "orpo", {"odds_weight": 0.5, "nll_scope": "prompt_and_completion"})
+    rows = rows_of(theirs)
+    ours = our_steps(tmp_path, "orpo", {"odds_weight": 0.5, "nll_scope": "prompt_and_completion"}, rows)
     assert_same_steps(ours, theirs)
     assert ours.log["nll_loss"] == pytest.approx(theirs.log["nll_loss"], rel=1e-5)
-    without_prompt = our_steps(tmp_path, "orpo", {"odds_weight": 0.5})
+    without_prompt = our_steps(tmp_path, "orpo", {"odds_weight": 0.5}, rows)
     assert abs(without_prompt.loss - theirs.loss) > 1e-3

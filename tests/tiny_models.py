@@ -1,8 +1,12 @@
 """One tiny model of each architecture, with random weights and, where there is any, with dropout."""
 
+import copy
+
 import torch
 from tiny_training import VOCABULARY
 from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     BartConfig,
     CohereConfig,
     Gemma2Config,
@@ -20,7 +24,8 @@ from transformers import (
     Qwen3MoeConfig,
     T5Config,
 )
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+from po.reference_values import reference_values, with_values
 
 DROPOUT = 0.3
 SPREAD = 0.25  # of all matrices: each token then has its own distribution
@@ -83,10 +88,10 @@ MIXTURES = {
     "olmoe": lambda: OlmoeConfig(**DECODER, **EXPERTS),
 }
 SCALED = {
-    "granite": lambda: GraniteConfig(**DECODER, logits_scaling=8.0),
-    "cohere": lambda: CohereConfig(**DECODER, logit_scale=0.25),
-    "granite_moe": lambda: GraniteMoeConfig(
-        **DECODER, num_local_experts=4, num_experts_per_tok=2, logits_scaling=8.0
+    "granite": lambda: GraniteConfig(**DECODER, logits_scaling=2.0),
+    "cohere": lambda: CohereConfig(**DECODER, logit_scale=0.5),
+    "granitemoe": lambda: GraniteMoeConfig(
+        **DECODER, num_local_experts=4, num_experts_per_tok=2, logits_scaling=2.0
     ),
 }
 ENCODER_DECODERS = {
@@ -111,12 +116,39 @@ CAUSAL = {**DENSE, **MIXTURES, **SCALED}
 ALL = {**CAUSAL, **ENCODER_DECODERS}
 
 
-def tiny(name, seed=0):
+def tiny(name, seed=0, **changes):
     config = ALL[name]()
+    for attribute, value in changes.items():
+        setattr(config, attribute, value)
     kind = AutoModelForSeq2SeqLM if name in ENCODER_DECODERS else AutoModelForCausalLM
     torch.manual_seed(seed)
     model = kind.from_config(config, attn_implementation="eager" if name == "gemma2" else "sdpa")
-    with torch.no_grad():  # sharper than fresh weights, so that a wrong position cannot go unseen
+    return sharpened(model)
+
+
+def sharpened(model):
+    """Larger matrices than fresh ones, so that a wrong position cannot go unseen."""
+    with torch.no_grad():
         for parameter in model.parameters():
-            parameter.mul_(SPREAD / parameter.std()) if parameter.dim() > 1 else None
+            torch.nn.init.normal_(parameter, std=SPREAD) if parameter.dim() > 1 else None
     return model.eval()
+
+
+def with_reference(rows, model, images=None):
+    """The rows with the reference log-probabilities of a model."""
+    found = reference_values(copy.deepcopy(model), rows, "fp32", images=images)
+    return with_values(rows, found)
+
+
+def gradients(model, loss):
+    model.zero_grad()
+    loss.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_same_gradients(found, expected, relative):
+    """Gradients that are 0 but for rounding (biases of attention keys) are measured by the largest of all."""
+    assert expected and found.keys() == expected.keys()
+    rounding = 1e-7 * max(gradient.norm() for gradient in expected.values())
+    for name, gradient in expected.items():
+        assert (found[name] - gradient).norm() <= relative * gradient.norm() + rounding, name

@@ -92,7 +92,17 @@ def random_pairs(n, seed=0):
 
 
 def preference_trainer(
-    tmp_path, model, rows, method, params=None, eval_rows=None, callbacks=None, reference=None, **arguments
+    tmp_path,
+    model,
+    rows,
+    method,
+    params=None,
+    eval_rows=None,
+    callbacks=None,
+    reference=None,
+    images=None,
+    router_aux_loss_coef=0.0,
+    **arguments,
 ):
     method = resolve(method) if isinstance(method, str) else method
     params = method.check_params(params or {})
@@ -111,11 +121,12 @@ def preference_trainer(
         ),
         train_dataset=rows,
         eval_dataset=eval_rows,
-        data_collator=Collator.of(method, params),
+        data_collator=Collator.of(method, params, model.config.is_encoder_decoder, images),
         callbacks=callbacks,
         method=method,
         params=params,
         reference=reference or StoredReference(),
+        router_aux_loss_coef=router_aux_loss_coef,
     )
 
 

@@ -4,7 +4,6 @@ Both start from one policy and one reference, see all pairs in one batch and do 
 the reference, so that no gradient is zero by symmetry.
 """
 
-import copy
 import functools
 import inspect
 import re
@@ -62,9 +61,9 @@ def start():
 
 
 def policy():
-    """Near enough to the reference that no ratio of theirs blows rounding up."""
+    """Near the reference, so that ratios do not blow rounding up; KTO's distance between them is above 0."""
     reference = start()
-    model = moved(reference)
+    model = moved(reference, seed=11)
     with torch.no_grad():
         for parameter, origin in zip(model.parameters(), reference.parameters(), strict=True):
             parameter.lerp_(origin, 0.5)
@@ -89,11 +88,26 @@ def pairs():
     )
 
 
-def settings(folder, batch_size=N_PAIRS, **changes):
+def labelled_completions():
+    """Five desirable completions and three others, of as many prompts."""
+    rows = [(row, side) for row, side in zip(random_pairs(N_PAIRS), "crrcccrc", strict=True)]
+    return Dataset.from_list(
+        [
+            {
+                "prompt": text(row["prompt_ids"]) + " ",
+                "completion": text(row["chosen_ids" if side == "c" else "rejected_ids"][:-1]),
+                "label": side == "c",
+            }
+            for row, side in rows
+        ]
+    )
+
+
+def settings(folder, changes):
     return {
         "output_dir": str(folder),
         "max_steps": 1,
-        "per_device_train_batch_size": batch_size,
+        "per_device_train_batch_size": N_PAIRS,
         "learning_rate": 0.05,
         "optim": "sgd",
         "lr_scheduler_type": "constant",
@@ -108,9 +122,12 @@ def settings(folder, batch_size=N_PAIRS, **changes):
     }
 
 
-def their_trainer(trainer, config, folder, data=None, batch_size=N_PAIRS, max_steps=1, **options):
-    """A trainer of TRL, with the reference where it takes one."""
-    arguments = settings(folder, batch_size, max_steps=max_steps, bf16=False, gradient_checkpointing=False)
+def their_trainer(trainer, config, folder, data=None, parts=None, changes=None, **options):
+    """A trainer of TRL, with the reference where it takes one.
+
+    ``parts`` is what else it takes, ``changes`` are other settings of the training, ``options`` those of TRL.
+    """
+    arguments = settings(folder, {"bf16": False, "gradient_checkpointing": False, **(changes or {})})
     takes_reference = "ref_model" in inspect.signature(trainer.__init__).parameters
     return trainer(
         model=policy(),
@@ -118,6 +135,7 @@ def their_trainer(trainer, config, folder, data=None, batch_size=N_PAIRS, max_st
         train_dataset=pairs() if data is None else data,
         processing_class=tokenizer(),
         **({"ref_model": start()} if takes_reference else {}),
+        **(parts or {}),
     )
 
 
@@ -125,11 +143,11 @@ def their_dpo(folder, **options):
     return steps_of(their_trainer(trl.DPOTrainer, trl.DPOConfig, folder, **options))
 
 
-def our_steps(folder, method, params, rows=None, max_steps=1):
+def our_steps(folder, method, params, rows=None, changes=None):
     """Steps of the trainer of this project; the reference is asked in every step."""
     method, rows = resolve(method), random_pairs(N_PAIRS) if rows is None else rows
     params, model = method.check_params(params), policy()
-    arguments = settings(folder, len(rows), max_steps=max_steps)
+    arguments = settings(folder, changes or {})
     trainer = MethodTrainer(
         model=model,
         args=TrainingArguments(**arguments, remove_unused_columns=False),
@@ -161,9 +179,22 @@ def assert_same_steps(ours, theirs, names=REWARDS, scale=1.0):
         assert ours.log[name] == pytest.approx(theirs.log[name], rel=1e-5, abs=1e-5), name
 
 
+def rows_of(theirs):
+    """The token ids that the trainer of CPO or ORPO saw; both put BOS first."""
+    return [labelled(row) for row in theirs.trainer.train_dataset]
+
+
+def labelled(row):
+    """Its labels are -100 on the prompt."""
+    chosen, rejected = ([t for t in row[f"{side}_labels"] if t != -100] for side in ("chosen", "rejected"))
+    prompt = row["chosen_input_ids"][: len(row["chosen_input_ids"]) - len(chosen)]
+    return {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
+
+
 def loss_types(*classes):
-    """The loss types that the source of a trainer and its configuration tells apart."""
-    return {name for each in classes for name in re.findall(r'loss_type == "(\w+)"', inspect.getsource(each))}
+    """The loss types that the sources of a trainer and its configuration tell apart, but refuse none."""
+    pattern = r'loss_type == "(\w+)":\n(?!\s*raise)'
+    return {name for each in classes for name in re.findall(pattern, inspect.getsource(each))}
 
 
 def unless_gone(loss_type, *classes):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ COUNTS = (
     "rows",
     "dropped_long_prompt",
     "dropped_long_completion",
+    "dropped_long_together",
     "dropped_empty",
     "dropped_equal",
     "dropped_duplicate",
@@ -28,6 +30,12 @@ COUNTS = (
     "truncated_prompt",
     "truncated_completion",
 )
+# The limit that a row of each kind is over.
+_SETTINGS = {
+    "long_prompt": "max_prompt_length",
+    "long_completion": "max_completion_length",
+    "long_together": "max_length, less the prompt,",
+}
 
 
 class Screen:
@@ -81,61 +89,62 @@ class Screen:
         return within
 
     def _within(self, row: Row, place: str) -> Row | None:
-        limit = self.settings.max_prompt_length
-        if self._is_long(row["prompt_ids"], limit):
-            self._drop_long("long_prompt", f"{place}: the prompt", len(row["prompt_ids"]), limit)
+        """The row if it is within the limits; a ranking without its long candidates, if two are left."""
+        tokens, most = len(row["prompt_ids"]), self.settings.max_prompt_length or math.inf
+        if tokens > most:
+            self._drop_long("long_prompt", f"{place}: the prompt", tokens, most)
             return None
-        limit = self.settings.max_completion_length
+        limit, kind = self._limit_behind(tokens)
         for key in ANSWERS:
-            if key in row and self._is_long(row[key], limit):
-                what = f"{place}: {key.removesuffix('_ids')}"
-                self._drop_long("long_completion", what, len(row[key]), limit)
+            if key in row and len(row[key]) > limit:
+                self._drop_long(kind, f"{place}: {key.removesuffix('_ids')}", len(row[key]), limit)
                 return None
-        return self._short_candidates(row, place) if "candidates_ids" in row else row
-
-    def _short_candidates(self, row: Row, place: str) -> Row | None:
-        """A ranking without its long candidates; two are needed."""
-        limit, candidates = self.settings.max_completion_length, row["candidates_ids"]
-        kept = [index for index, ids in enumerate(candidates) if not self._is_long(ids, limit)]
+        candidates = row.get("candidates_ids", [])
+        kept = [index for index, ids in enumerate(candidates) if len(ids) <= limit]
         if len(kept) == len(candidates):
             return row
-        longest = max(map(len, candidates))
         if len(kept) < 2 or self.settings.over_long == "error":
-            self._drop_long("long_completion", f"{place}: a candidate", longest, limit)
+            self._drop_long(kind, f"{place}: a candidate", max(map(len, candidates)), limit)
             return None
         self.counts["dropped_candidates"] += len(candidates) - len(kept)
         lists = [key for key in CANDIDATES if key in row]
         return row | {key: [row[key][index] for index in kept] for key in lists}
 
-    @staticmethod
-    def _is_long(ids: list[int], limit: int | None) -> bool:
-        return limit is not None and len(ids) > limit
+    def _limit_behind(self, prompt_tokens: int) -> tuple[float, str]:
+        """How long a completion may be behind a prompt, and what a longer one is counted as."""
+        alone = self.settings.max_completion_length or math.inf
+        together = (self.settings.max_length or math.inf) - prompt_tokens
+        return (together, "long_together") if together < alone else (alone, "long_completion")
 
-    def _drop_long(self, kind: str, what: str, tokens: int, limit: int | None) -> None:
+    def _drop_long(self, kind: str, what: str, tokens: int, limit: float) -> None:
         if self.settings.over_long == "error":
-            setting = "max_prompt_length" if kind == "long_prompt" else "max_completion_length"
-            message = f"{what} has {tokens} tokens, and {setting} is {limit}"
+            message = f"{what} has {tokens} tokens, and {_SETTINGS[kind]} is {int(limit)}"
             raise InputFault(f"{message}; raise it, or choose over_long: drop or truncate")
         self.counts[f"dropped_{kind}"] += 1
 
     def _cut(self, row: Row) -> Row:
-        settings = self.settings
-        prompt = truncate_prompt(
-            row["prompt_ids"], settings.max_prompt_length, settings.truncation, **self._ends
-        )
-        cut: Row = row | {"prompt_ids": prompt}
-        if len(prompt) < len(row["prompt_ids"]):
-            cut["prompt_truncated"] = True
+        """The row within the limits. Of `max_length` a prompt keeps what its answers leave, or half."""
+        settings, whole = self.settings, row["prompt_ids"]
+        answers = [*(row[key] for key in ANSWERS if key in row), *row.get("candidates_ids", ())]
+        longest = min(max(map(len, answers), default=0), settings.max_completion_length or math.inf)
+        room: float = settings.max_prompt_length or math.inf
+        if settings.max_length is not None:
+            room = min(room, max(settings.max_length - longest, settings.max_length // 2))
+        limit = None if room == math.inf else int(room)
+        prompt = truncate_prompt(whole, limit, settings.truncation, **self._ends)
+        most, _ = self._limit_behind(len(prompt))
+        answer_limit = None if most == math.inf else int(most)
+        cut: Row = row | {"prompt_ids": prompt} | ({"prompt_truncated": True} if prompt != whole else {})
         for key in ANSWERS:
             if key in row:
-                cut[key] = truncate_completion(row[key], settings.max_completion_length)
+                cut[key] = truncate_completion(row[key], answer_limit)
                 if len(cut[key]) < len(row[key]):
                     cut[f"{key.removesuffix('_ids')}_truncated"] = True
         if "candidates_ids" in row:
-            limit = settings.max_completion_length
-            lists = [truncate_completion(ids, limit) for ids in row["candidates_ids"]]
-            were_cut = [len(now) < len(ids) for now, ids in zip(lists, row["candidates_ids"], strict=True)]
-            cut |= {"candidates_ids": lists} | ({"candidates_truncated": were_cut} if any(were_cut) else {})
+            cut["candidates_ids"] = [truncate_completion(ids, answer_limit) for ids in row["candidates_ids"]]
+            pairs = zip(cut["candidates_ids"], row["candidates_ids"], strict=True)
+            if any(were_cut := [len(now) < len(ids) for now, ids in pairs]):
+                cut["candidates_truncated"] = were_cut
         return cut
 
     def _differs(self, row: Row, place: str) -> bool:

@@ -28,6 +28,8 @@ class EncodeSettings:
     Attributes:
         max_prompt_length: in tokens; None for no limit.
         max_completion_length: in tokens, the EOS counted; None for no limit.
+        max_length: prompt and one completion together, in tokens; None for no limit. Where rows are cut, the
+            prompt gives way to the longest completion, but no further than to half of it.
         truncation: which end of a prompt is kept where it is cut.
         over_long: rows over a limit.
         equal_pairs: rows whose chosen and rejected ids (or whose candidates) are all the same.
@@ -42,6 +44,7 @@ class EncodeSettings:
 
     max_prompt_length: int | None = None
     max_completion_length: int | None = None
+    max_length: int | None = None
     truncation: Truncation = "keep_end"
     over_long: OverLong = "drop"
     equal_pairs: Choice = "drop"
@@ -58,7 +61,7 @@ class EncodeSettings:
                 known = [str(choice) for choice in allowed if choice is not None]
                 guess = nearest(str(value), known)
                 raise InputFault(f"{name} is '{value}'{guess} It is one of: {', '.join(known)}.")
-        for name in ("max_prompt_length", "max_completion_length"):
+        for name, least in {"max_prompt_length": 1, "max_completion_length": 1, "max_length": 2}.items():
             limit = getattr(self, name)
-            if limit is not None and limit < 1:
-                raise InputFault(f"{name} is {limit}; at least one token has to be left")
+            if limit is not None and limit < least:
+                raise InputFault(f"{name} is {limit}; it is at least {least}, in tokens")

@@ -1,7 +1,7 @@
 """Texts and conversations -> token ids: BOS once, EOS once, the prompt a prefix of the whole.
 
-What a model is given and what it learns from must be the same ids. So a prompt is rendered once, and a
-completion is what stands behind these very ids when prompt and answer are rendered together.
+What a model is given and what it learns from must be the same ids: a completion is what stands behind the
+ids of its prompt, never a part of a text that was tokenized in another way.
 """
 
 from typing import Any
@@ -49,7 +49,7 @@ def completion_ids(
         tokenizer: of transformers.
         prompt: what is answered.
         completion: the answer: a text, or one message of an assistant.
-        start: the prompt's ids, where they are known.
+        start: the prompt's ids, where they are known; a chat template has to begin the whole with them.
         encoder_decoder: whether the model is one; its decoder sees the answer alone.
 
     Raises:
@@ -60,15 +60,12 @@ def completion_ids(
         raise InputFault("the tokenizer has no end-of-sequence token, so no answer would ever end; set one")
     if encoder_decoder:
         return target_ids(tokenizer, completion)
-    start = prompt_ids(tokenizer, prompt) if start is None else start
     if tokenizer.chat_template:
+        start = prompt_ids(tokenizer, prompt) if start is None else start
         return _chat_completion(tokenizer, prompt, completion, start)
-    before, text = _plain(prompt), content(completion)
-    if not before[-1:].isspace() and not text[:1].isspace():
+    text = content(completion)
+    if not _plain(prompt)[-1:].isspace() and not text[:1].isspace():
         text = f" {text}"
-    whole = _open(list(tokenizer(before + text, split_special_tokens=True)["input_ids"]), tokenizer)
-    if whole[: len(start)] == start:
-        return [*whole[len(start) :], tokenizer.eos_token_id]
     return [*_behind_a_line_end(tokenizer, text), tokenizer.eos_token_id]
 
 
@@ -89,11 +86,9 @@ def target_ids(tokenizer: Any, completion: Text) -> list[int]:
 
 def _behind_a_line_end(tokenizer: Any, text: str) -> list[int]:
     """Ids of a text that is not the first: some tokenizers put a blank in front of what they are given."""
-    mark, marked, alone = (
-        list(tokenizer(one, add_special_tokens=False, split_special_tokens=True)["input_ids"])
-        for one in ("\n", f"\n{text}", text)
-    )
-    return marked[len(mark) :] if marked[: len(mark)] == mark else alone
+    texts = ["\n", f"\n{text}", text]
+    mark, marked, alone = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return list(marked[len(mark) :] if marked[: len(mark)] == mark else alone)
 
 
 def _chat_completion(tokenizer: Any, prompt: Text, completion: Text, start: list[int]) -> list[int]:

@@ -13,9 +13,10 @@ tests.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
-from po.aliases import AMBIGUOUS, METHOD_ALIASES
+from po.aliases import AMBIGUOUS, METHOD_ALIASES, PRESETS
 from po.hyperparameters import MethodError, ParameterError, nearest
 from po.method import Method
 from po.methods import composed, divergences, pairwise, pointwise, reference_free, scored, unpaired, weighted
@@ -47,7 +48,8 @@ def resolve(name: str) -> Method:
     if name in METHODS:
         return METHODS[name]
     if name in METHOD_ALIASES:
-        return METHODS[METHOD_ALIASES[name]]
+        method = METHODS[METHOD_ALIASES[name]]
+        return replace(method, presets=PRESETS[name]) if name in PRESETS else method
     if name in AMBIGUOUS:
         meanings = "; ".join(
             f"'{target}' ({use}{'' if target in METHODS else '; not available here'})"

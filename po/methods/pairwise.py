@@ -102,6 +102,7 @@ ENTRIES = (
         formula="4·alpha/(1 + alpha)²·(alpha·σ(-beta·Δ) - log σ(beta·Δ))",
         paper="Liang et al. 2024, arXiv:2404.04102",
         rewards=from_log_ratio("beta"),
+        parameter_aliases={"alpha_ropo": "alpha"},
     ),
     Method(
         name="rpo",

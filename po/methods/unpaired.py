@@ -1,5 +1,6 @@
 """Methods of single completions with a label: desirable, or not."""
 
+from po import density
 from po.loss_state import MismatchedKL, RunningShift
 from po.losses import transport, unpaired
 from po.method import Method
@@ -39,6 +40,8 @@ ENTRIES = (
         logps="sum",
         batch_coupled=True,
         state=RunningShift,
+        when={"density_ratio": ("udm", True)},
+        extra=density.OPTIONS,
         ranges={"beta": BETA},
         formula="-log σ(beta·a - δ) or -w·log σ(δ - beta·b), δ = running mean reward",
         paper="Jung et al. 2024, arXiv:2404.04656",
