@@ -21,8 +21,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 _KEPT = ("decoder_start_token_id", "forced_bos_token_id", "bad_words_ids")
-"""What the files of an encoder-decoder model say that belongs to the model and not to a way of decoding: how an
-output starts (mBART: its language), and that padding, which starts it, does not come again (Marian)."""
+"""What the files of an encoder-decoder model say that belongs to the model and not to a way of decoding: how
+an output starts (mBART: its language), and that padding, which starts it, does not come again (Marian)."""
 
 
 class TransformersBackend:
@@ -156,15 +156,18 @@ class TransformersBackend:
 
 def _model_class(config: Any, path: str) -> Any:
     """The class of transformers that loads the model of a configuration."""
+    causal = ("AutoModelForCausalLM", modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING)
+    kinds = [causal]
     if config.is_encoder_decoder:
-        kind, known = "AutoModelForSeq2SeqLM", modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+        kinds = [("AutoModelForSeq2SeqLM", modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING)]
     elif hasattr(config, "vision_config"):
-        kind, known = "AutoModelForImageTextToText", modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-    else:
-        kind, known = "AutoModelForCausalLM", modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING
-    if type(config) not in known and kind not in (getattr(config, "auto_map", None) or {}):
-        raise EvalError(f"{path}: a model of type '{config.model_type}' writes no text; give a language model")
-    return getattr(transformers, kind)
+        images = ("AutoModelForImageTextToText", modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING)
+        kinds = [images, causal]
+    remote = getattr(config, "auto_map", None) or {}
+    for kind, known in kinds:
+        if type(config) in known or kind in remote:
+            return getattr(transformers, kind)
+    raise EvalError(f"{path}: a model of type '{config.model_type}' writes no text")
 
 
 def _starts(model: Any, path: str) -> dict[str, Any]:

@@ -123,7 +123,12 @@ class CellValues:
 
     def _target(self, key: str) -> str:
         """The hyperparameter that a name sets in the end."""
-        return next(iter(self._method.canonical({key: 1.0})[0])) if self._method else key
+        if self._method is None:
+            return key
+        try:
+            return next(iter(self._method.canonical({key: 1.0})[0]))
+        except MethodError:
+            return key  # what is wrong with it is said when all values are checked
 
     def _checked_params(self) -> dict[str, Any]:
         if self._method is None:

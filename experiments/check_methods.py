@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from experiments.problems import Problem, did_you_mean, nearest
 from experiments.raw_entries import Place, Raw, items, unknown_name
 from experiments.schema import Training
+from po.aliases import ADVICE
 from po.methods import Method, MethodError, resolve
 
 TRAINING_KEYS = frozenset(Training.model_fields)
@@ -122,4 +123,5 @@ def _one_parameter(method: Method, key: str, value: Any, where: Place) -> Iterat
     hint = did_you_mean(key, [*method.rules, *TRAINING_KEYS])
     known = ", ".join(method.rules) or "none"
     message = f"{method.name} has no parameter '{key}'; {hint}It has: {known}; and every key of training."
-    yield Problem(where, message)
+    advice = f" {ADVICE[key]}" if key in ADVICE else ""
+    yield Problem(where, message + advice)

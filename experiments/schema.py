@@ -3,12 +3,14 @@
 Tasks are in ``schema_tasks.py``; what one entry says of another is checked in ``checks.py``.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from experiments.problems import nearest
 from experiments.schema_tasks import Count, Entry, Name, Positive, Seed, Task
+from po.adapter_settings import AdapterSettings
 
 Condition = Any  # a value, a list of values, or a mapping of lt, le, gt, ge; checked in selectors.py
 
@@ -44,8 +46,37 @@ class FromScratch(Entry):
         return self
 
 
+class Adapter(Entry):
+    """Adapters (LoRA) that are trained in place of a model's weights; see ``po.adapter_settings``.
+
+    ``reference`` is ``off`` unless given; ``copy`` where the weights are quantized, which would be rounded
+    again if every cell started from the merged weights of the one above.
+    """
+
+    r: Count = AdapterSettings.r
+    alpha: Positive = AdapterSettings.alpha
+    dropout: Annotated[float, Field(ge=0, lt=1)] = AdapterSettings.dropout
+    target_modules: str | list[str] = "all-linear"
+    modules_to_save: list[str] = []
+    rslora: bool = AdapterSettings.rslora
+    dora: bool = AdapterSettings.dora
+    init: Literal["kaiming", "gaussian"] = "kaiming"
+    reference: Literal["off", "copy", "merged"] = "off"
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _names_modules(cls, targets: Any) -> Any:
+        if targets == "all-linear" or (targets and isinstance(targets, list)):
+            return targets
+        raise ValueError("write all-linear, or a list of modules' names such as [q_proj, v_proj]")
+
+
 class Model(Entry):
-    """Where the weights come from: a hub id or a folder (``id``), or a configuration (``from_scratch``)."""
+    """Where the weights come from: a hub id or a folder (``id``), or a configuration (``from_scratch``).
+
+    With ``adapter`` they stay as they are and adapters are trained; ``quantization`` keeps them in 4 or 8
+    bits during training.
+    """
 
     id: str | None = None
     revision: str | None = None
@@ -54,11 +85,26 @@ class Model(Entry):
     attention: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
     chat_template: str | None = None
     trust_remote_code: bool = False
+    adapter: Adapter | None = None
+    quantization: Literal["4bit", "8bit"] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _reference_of_quantized(cls, given: Any) -> Any:
+        """Spells the default out, so that it stands in ``cell.json``."""
+        adapter = given.get("adapter") if isinstance(given, Mapping) else None
+        if isinstance(adapter, Mapping) and given.get("quantization"):
+            return {**given, "adapter": {"reference": "copy", **adapter}}
+        return given
 
     @model_validator(mode="after")
     def _one_source(self) -> "Model":
         if (self.id is None) == (self.from_scratch is None):
             raise ValueError("give either id (a hub id or a folder) or from_scratch")
+        if self.from_scratch and (self.adapter or self.quantization):
+            raise ValueError("random weights must be trained themselves; leave adapter and quantization out")
+        if self.quantization and self.adapter is None:
+            raise ValueError("quantized weights cannot be trained; give the model an adapter: {r: 16}, say")
         return self
 
 

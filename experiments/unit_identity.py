@@ -18,9 +18,10 @@ _NOT_IDENTITY = frozenset(
 )
 # Settings that came later than the first experiments, with the value that those had: it changes nothing.
 _YOUNGER = {"router_aux_loss_coef": 0.001}
-# What is done with rows that cannot be learned from as they are, and words of a source: each enters a hash
-# only where it differs from the default.
+# What is done with rows that cannot be learned from as they are, and words of a model or a source: each
+# enters a hash only where it differs from the default.
 _CHOICES = ("truncation", "over_long", "equal_pairs", "duplicates", "empty")
+_LATER_OF_MODEL = ("adapter", "quantization")
 _LATER_OF_SOURCE = ("subset", "adapter", "pairing", "min_gap")
 
 
@@ -48,7 +49,9 @@ class Contents:
 
         The chat template is left out: it is part of the rendering.
         """
-        spec = model.model_dump() | {"chat_template": None}
+        words = model.model_dump().items()
+        spec = {key: value for key, value in words if key not in _LATER_OF_MODEL or value is not None}
+        spec["chat_template"] = None
         path = Path(expand(model.id)) if model.id else None
         if path is not None and path.is_dir():
             spec |= {"id": None, "digest": self._digest(path)}

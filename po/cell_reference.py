@@ -12,17 +12,14 @@ from po.rows import Row
 from po.settings import Recipe, TrainSettings
 
 
-def rows_and_reference(
-    settings: TrainSettings, recipe: Recipe, rows: list[Row], model: Any, start: Callable[[], Any]
-) -> tuple[list[Row], Reference | None]:
-    """The rows with all that the method needs of them, and its reference.
+def completed_rows(settings: TrainSettings, recipe: Recipe, rows: list[Row], model: Any) -> list[Row]:
+    """The rows with all that the method needs of them, stored values of the reference too.
 
     Args:
         settings: the cell.
         recipe: its training.
         rows: as they were prepared.
-        model: the policy before its first step.
-        start: loads the same model once more.
+        model: the policy before its first step, and before it gets a new adapter.
 
     Raises:
         InputFault: stored values of other rows or weights; rows from which the method cannot learn.
@@ -30,11 +27,33 @@ def rows_and_reference(
     method, params = recipe.method, recipe.params
     check_columns(rows, method.needed(params), method.name)
     rows = with_derived(method, params, rows, model, settings.seed)
+    return _stored(settings, rows, model) if method.stored_reference(params) else rows
+
+
+def cell_reference(
+    settings: TrainSettings, recipe: Recipe, policy: Any, start: Callable[[], Any]
+) -> Reference | None:
+    """What knows the reference's values; None where the method needs none.
+
+    A reference that follows the policy cannot be the model with its adapters off: it is a copy of them then.
+
+    Args:
+        settings: the cell.
+        recipe: its training.
+        policy: before its first step, with its adapters.
+        start: loads the same model once more.
+    """
+    method = recipe.method
     if not method.needs_reference:
-        return rows, None
-    if method.needs_live_reference:
-        return rows, live_reference(method, model, start())
-    return _stored(settings, rows, model), StoredReference()
+        return None
+    if not method.needs_live_reference:
+        return StoredReference()
+    if not settings.model.get("adapter"):
+        return live_reference(method, policy, start())
+    from po.adapters import adapter_reference
+
+    kind = settings.model["adapter"]["reference"]
+    return adapter_reference(policy, "copy" if kind == "off" and method.reference_sync else kind)
 
 
 def with_derived(

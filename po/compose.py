@@ -45,6 +45,7 @@ def synced(base: Method, name: str | None = None) -> Method:
         paper="Gorbatovski et al. 2024, arXiv:2404.09656",
         formula=f"{base.formula}; every sync_steps: ref ← sync_mix·policy + (1 - sync_mix)·ref",
         reference_sync=True,
+        parts=(base,),
     )
 
 
@@ -91,6 +92,7 @@ def weighted(base: Method, name: str | None = None) -> Method:
         ranges={**base.ranges, "max_weight": MAX_WEIGHT},
         formula=f"w·({base.formula}), w = min(max_weight, exp(m_w - q_w + m_l - q_l))",
         paper="Zhou et al. 2024, arXiv:2406.11827",
+        parts=(base,),
     )
 
 
@@ -151,6 +153,7 @@ def mixed(
         paper=paper,
         rewards=next((part.rewards for part in parts if part.method.rewards is not None), None),
         batch_coupled=any(base.batch_coupled for base in bases),
+        parts=tuple(bases),
         state=next((part.state(changed) for part in parts if part.method.state is not None), None),
     )
 

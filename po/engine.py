@@ -11,6 +11,7 @@ import types
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,9 +20,10 @@ from torch import Tensor, nn
 
 from po.encoder_decoders import encoder_decoder_values
 from po.images import token_marks
-from po.lengths import length_groups
+from po.lengths import group_count, length_groups
 from po.logps import Head, distributions, of_logits, token_statistics
 from po.routers import balance_loss
+from po.sharding import is_sharded, least, most
 from po.token_values import Asked, row_values
 
 _MASK = "completion_mask"
@@ -107,6 +109,7 @@ def _forward(self: Any, *args: Any, **kwargs: Any) -> Any:
     """Stands in for the model's ``forward``; with a completion mask, answers with a dict."""
     if _MASK not in kwargs:
         return self._plain_forward(*args, **kwargs)
+    kwargs = {name: value for name, value in kwargs.items() if value is not None}  # peft adds labels=None
     if self.config.is_encoder_decoder:
         return encoder_decoder_values(self, **kwargs)
     return _decoder_values(self, **kwargs)
@@ -126,7 +129,7 @@ def _decoder_values(
         extra |= token_marks(model, input_ids)
     whole = bool(extra) or asked.distributions or reference_distributions is not None
     everything = (torch.arange(len(input_ids), device=input_ids.device), input_ids.shape[1])
-    groups = [everything] if whole else length_groups(attention_mask)
+    groups = [everything] if whole else length_groups(attention_mask, _agreed_groups(model, input_ids))
     found, gates = [], []
     for rows, end in groups:
         part = _Rows(input_ids[rows, :end], attention_mask[rows, :end], completion_mask[rows, :end])
@@ -138,6 +141,11 @@ def _decoder_values(
     if asked.router:
         result["aux_loss"] = balance_loss(model, gates)
     return result
+
+
+def _agreed_groups(model: nn.Module, ids: Tensor) -> int:
+    count = group_count(len(ids))
+    return least(count, ids.device) if is_sharded(model) else count
 
 
 @dataclass(frozen=True)
@@ -161,7 +169,8 @@ def _values(
         output = model.base_model(input_ids=rows.ids, attention_mask=rows.attention, use_cache=False, **more)
         head, vocabulary = _head(model)
         hidden = output[0][row, before]
-        tokens = token_statistics(hidden, targets, head, vocabulary, asked.names, reference)
+        agreed = partial(most, device=hidden.device) if is_sharded(model.get_output_embeddings()) else int
+        tokens = token_statistics(hidden, targets, head, vocabulary, asked.names, reference, agreed)
         if asked.distributions:
             tokens["distributions"] = distributions(hidden, head)
     else:
@@ -200,7 +209,7 @@ def _head_is_known(model: Any) -> bool:
 
 @torch.no_grad()
 def _head_gap(model: Any) -> tuple[float, float]:
-    """The largest difference between the engine's logits and the model's own for a few tokens; the largest."""
+    """For a few tokens: how far the engine's logits are from the model's own, and the largest of these."""
     if model.get_output_embeddings() is None or model.base_model is model:
         return math.inf, 1.0
     training = model.training

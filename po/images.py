@@ -45,7 +45,9 @@ class ImageTensors:
         model = model.get_base_model() if hasattr(model, "get_base_model") else model
         taken = frozenset(inspect.signature(type(model).forward).parameters)
         if "pixel_values" not in taken:
-            raise InputFault(f"{type(model).__name__} takes no images, and the rows have some; leave them out")
+            raise InputFault(
+                f"{type(model).__name__} takes no images, and the rows have some; leave them out"
+            )
         if _MARKED_GEMMA3 in taken and not model.config.model_type.startswith("gemma3"):
             raise InputFault(
                 f"{type(model).__name__} needs {_MARKED_GEMMA3} that say where a prompt ends, which is not "
@@ -84,7 +86,8 @@ class ImageTokenizer:
         self.processor = processor
         self.pictures = [picture(image) for image in images]
         self.chat_template = processor.chat_template or processor.tokenizer.chat_template
-        self.bos_token_id, self.eos_token_id = processor.tokenizer.bos_token_id, processor.tokenizer.eos_token_id
+        self.bos_token_id = processor.tokenizer.bos_token_id
+        self.eos_token_id = processor.tokenizer.eos_token_id
         self.eos_token = processor.tokenizer.eos_token
         # Gemma 3 marks the place with one token and fills it with another.
         self._place: str = getattr(processor, "boi_token", None) or processor.image_token
@@ -116,8 +119,8 @@ class ImageTokenizer:
         places = text.count(self._place)
         if places != len(self.pictures):
             raise InputFault(
-                f"the prompt has {places} places for images ('{self._place}') and {len(self.pictures)} images; "
-                "give one for each, or none at all to have them in front"
+                f"the prompt has {places} places for images ('{self._place}') and {len(self.pictures)} "
+                "images; give one for each, or none at all to have them in front"
             )
         found = self.processor(text=[text], images=self.pictures or None, **how)["input_ids"][0]
         return [int(token) for token in found]

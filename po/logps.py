@@ -25,6 +25,7 @@ def token_statistics(
     vocabulary: int,
     names: Iterable[str] = ("logps",),
     reference: Float[Tensor, "tokens vocabulary"] | None = None,
+    n_chunks: Callable[[int], int] = int,
 ) -> dict[str, Float[Tensor, " tokens"]]:
     """Values of the distributions that predict some tokens, one value per token, float32.
 
@@ -36,11 +37,12 @@ def token_statistics(
         names: which values: ``logps``, the log-probability of the target in nats; ``collision``, log Σ p²;
             ``entropy``, in units of log(vocabulary); ``kl``, KL(reference || p) in nats.
         reference: log-probabilities of the reference's distributions, for ``kl``.
+        n_chunks: how many chunks the head runs in, given how many are needed; the last ones may be empty.
     """
     names = tuple(names)
     size = max(1, CHUNK_BYTES // (4 * vocabulary))
-    references = [None] * -(-len(hidden) // size) if reference is None else reference.split(size)
-    pieces = list(zip(hidden.split(size), targets.split(size), references, strict=True))
+    parts = [slice(i * size, (i + 1) * size) for i in range(n_chunks(max(1, -(-len(hidden) // size))))]
+    pieces = [(hidden[p], targets[p], None if reference is None else reference[p]) for p in parts]
     if len(pieces) == 1 or not torch.is_grad_enabled():
         found = [_chunk(h, t, r, head, names) for h, t, r in pieces]
     else:

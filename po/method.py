@@ -9,6 +9,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from po.aliases import ADVICE
+from po.diagnostics import Diagnostics
 from po.hyperparameters import Choice, Option, ParameterError, ParamValue, Range, Rule, nearest, value_fault
 from po.logp_rules import TOKEN_RULES
 from po.loss_state import LossState
@@ -52,6 +53,7 @@ class Method:
         formula: the loss in one line, in the symbols of `po.methods_table`.
         paper: authors, year and identifier.
         rewards: (inputs, values) -> rewards of chosen and rejected for the log; None where there are none.
+        diagnostics: (inputs, values) -> further figures for the log, by name, one per example.
         length_norm: offer the setting ``length_norm``, which overrides `logps` (IPO is used both ways).
         nll_scope: offer the setting ``nll_scope``: whether the likelihood counts prompt tokens too.
         per_example: the loss returns one value per example, in order; if not, only their mean has a meaning.
@@ -60,6 +62,7 @@ class Method:
         state: makes what the loss remembers, or measures, over examples and processes.
         reference_sync: the reference moves towards the policy during training (TR-DPO).
         extra: further options, by name.
+        parts: the methods of which it is put together.
         parameter_aliases: names that this method's papers and trainers use, by the canonical name.
         advice: values -> remarks about values that are allowed but seldom meant.
         presets: other defaults than those of the loss and its options, for a use under another name.
@@ -72,6 +75,7 @@ class Method:
     formula: str
     paper: str
     rewards: RewardFunction | None = None
+    diagnostics: Diagnostics | None = None
     length_norm: bool = False
     nll_scope: bool = False
     per_example: bool = True
@@ -80,6 +84,7 @@ class Method:
     state: type[LossState] | None = None
     reference_sync: bool = False
     extra: Mapping[str, Option] = field(default_factory=dict)
+    parts: tuple["Method", ...] = ()
     parameter_aliases: Mapping[str, str] = field(default_factory=dict)
     advice: Callable[[Mapping[str, ParamValue]], tuple[str, ...]] = _nothing_to_say
     presets: Mapping[str, ParamValue] = field(default_factory=dict)

@@ -138,7 +138,7 @@ def _header(facts: CardFacts) -> dict[str, Any]:
     named = sorted({one.name for one in facts.data if _is_hub_id(one.name)})
     if named:
         header["datasets"] = named
-    names = [part.name for part in cited(facts.method)]
+    names = [re.sub(r"\W+", "-", part.name).strip("-") for part in cited(facts.method)]
     header["tags"] = list(dict.fromkeys([_TAG, *names, *(["lora"] if facts.adapter else []), *listed]))
     return header | {name: value for name, value in more.items() if value is not None}
 

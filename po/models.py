@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from po.faults import InputFault
+from po.quantize import quantization_options
 
 POINTER = "model.json"
 _DROPS = re.compile(r"drop|^(input_)?jitter_noise$|^moe_jitter_eps$")
@@ -44,7 +45,7 @@ def load_model(location: str, spec: Mapping[str, Any], revision: str | None = No
         revision: commit of a hub id.
 
     Raises:
-        InputFault: the model is none that continues or answers texts.
+        InputFault: the model is none that continues or answers texts, or cannot be quantized here.
         OSError: there is no model at that place, or the hub cannot be reached.
     """
     from transformers import AutoConfig
@@ -57,6 +58,7 @@ def load_model(location: str, spec: Mapping[str, Any], revision: str | None = No
         dtype=getattr(torch, spec["dtype"]),
         attn_implementation=spec["attention"],
         use_safetensors=True,
+        **quantization_options(spec),
         **remote,
     )
     return check_attention(model)
@@ -75,18 +77,21 @@ def model_class(config: Any, location: str) -> Any:
     import transformers
     from transformers.models.auto import modeling_auto
 
+    causal = ("AutoModelForCausalLM", modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING)
+    kinds = [causal]
     if config.is_encoder_decoder:
-        kind, known = "AutoModelForSeq2SeqLM", modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+        kinds = [("AutoModelForSeq2SeqLM", modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING)]
     elif hasattr(config, "vision_config"):
-        kind, known = "AutoModelForImageTextToText", modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-    else:
-        kind, known = "AutoModelForCausalLM", modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING
-    if type(config) not in known and kind not in (getattr(config, "auto_map", None) or {}):
-        raise InputFault(
-            f"{location}: a model of type '{config.model_type}' writes no text that could be preferred; give a "
-            "causal language model, an encoder-decoder, or one that reads images and writes text"
-        )
-    return getattr(transformers, kind)
+        images = ("AutoModelForImageTextToText", modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING)
+        kinds = [images, causal]
+    remote = getattr(config, "auto_map", None) or {}
+    for kind, known in kinds:
+        if type(config) in known or kind in remote:
+            return getattr(transformers, kind)
+    raise InputFault(
+        f"{location}: a model of type '{config.model_type}' writes no text that could be preferred; give a "
+        "causal language model, an encoder-decoder, or one that reads images and writes text"
+    )
 
 
 def check_attention(model: Any) -> Any:

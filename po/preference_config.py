@@ -125,8 +125,6 @@ class PreferenceConfig(_Fields):
                 f"{self.method} asks its reference in every step, so nothing can be computed before; leave "
                 "precompute_ref_log_probs out"
             )
-        if self.max_length is not None and self.max_length < 2:
-            raise InputFault(f"max_length is {self.max_length}; a prompt and a completion need 2 tokens")
         self.encode_settings(encoder_decoder=False)
         self.resolved_params  # noqa: B018 - checks them
 

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from transformers.utils import logging
@@ -12,11 +12,11 @@ from po.data import EncodeSettings, encode_rows
 from po.data.forms import Form
 from po.data.screen import Screen, told
 from po.faults import InputFault
+from po.images import ImageTokenizer, picture
 from po.method import DataForm, Method
 from po.methods import METHODS
 from po.preference_config import PreferenceConfig
 from po.rows import Row
-from po.total_length import total_length, within_total
 
 logger = logging.get_logger(__name__)
 
@@ -68,33 +68,50 @@ def prepare_rows(
         raise InputFault(f"{what} is a stream without a length; take rows first: list(dataset.take(1000))")
     if len(dataset) == 0:
         raise InputFault(f"{what} has no rows")
-    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
     settings = args.encode_settings(encoder_decoder=encoder_decoder)
-    has_ids = "prompt_ids" in dataset[0]
-    if not has_ids and tokenizer is None:
-        raise InputFault(f"{what} has texts, so a tokenizer is needed; give processing_class")
-    screen = Screen(settings, **_ends(tokenizer, encoder_decoder))
     try:
-        if has_ids:
-            rows = _of_ids(dataset, screen)
-            counts = screen.counts
-        else:
-            rows, counts = encode_rows(dataset, tokenizer, settings)
-        rows = _within_total(rows, args, settings, counts, _ends(tokenizer, encoder_decoder))
+        rows, counts = _encoded(dataset, tokenizer, settings)
         _check(rows, args.resolved_method, args.resolved_method.needed(args.resolved_params))
     except InputFault as fault:
         raise InputFault(f"{what}: {fault}") from None
     changed = any(value for name, value in counts.items() if name != "rows")
-    (logger.warning if changed else logger.info)(f"{what}: {told(counts | {'rows': len(rows)})}")
+    (logger.warning if changed else logger.info)(f"{what}: {told(counts)}")
     return PreparedRows(rows, source_of(dataset))
 
 
-def _ends(tokenizer: Any, encoder_decoder: bool) -> dict[str, int | None]:
-    """Tokens that stay at the ends of a prompt that is cut."""
-    return {
-        "bos_token_id": getattr(tokenizer, "bos_token_id", None),
-        "end_token_id": getattr(tokenizer, "eos_token_id", None) if encoder_decoder else None,
-    }
+def _encoded(dataset: Any, tokenizer: Any, settings: EncodeSettings) -> tuple[list[Row], dict[str, int]]:
+    """Rows of ids, and counts of what was done to get them."""
+    plain = getattr(tokenizer, "tokenizer", tokenizer)
+    if "prompt_ids" in dataset[0]:
+        ends = {
+            "bos_token_id": getattr(plain, "bos_token_id", None),
+            "end_token_id": getattr(plain, "eos_token_id", None) if settings.encoder_decoder else None,
+        }
+        screen = Screen(settings, **ends)
+        return _of_ids(dataset, screen), screen.counts
+    if tokenizer is None:
+        raise InputFault("texts need a tokenizer; give processing_class")
+    if plain is tokenizer:
+        return encode_rows(dataset, tokenizer, settings)
+    images = RowImages(tokenizer)
+    return encode_rows(images.of_each(dataset), images, settings)
+
+
+class RowImages(ImageTokenizer):
+    """A tokenizer of prompts with images that takes the images of one row after the other.
+
+    Args:
+        processor: of transformers.
+    """
+
+    def __init__(self, processor: Any) -> None:
+        super().__init__(processor, ())
+
+    def of_each(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        """The rows; while one is worked on, its images are those of the tokenizer."""
+        for row in rows:
+            self.pictures = [picture(image) for image in row.get("images") or ()]
+            yield row
 
 
 def _of_ids(dataset: Iterable[Mapping[str, Any]], screen: Screen) -> list[Row]:
@@ -125,39 +142,16 @@ def _form(row: Row) -> Form | None:
     return "unpaired" if "desirable" in row else "supervised"
 
 
-def _within_total(
-    rows: list[Row], args: PreferenceConfig, settings: EncodeSettings, counts: dict[str, int], ends: Any
-) -> list[Row]:
-    """The rows within ``max_length``; what is done with others is counted."""
-    if args.max_length is None:
-        return rows
-    kept, again = [], Screen(settings, **ends)
-    for index, row in enumerate(rows):
-        total = total_length(row)
-        if total <= args.max_length:
-            kept.append(row)
-        elif settings.over_long == "error":
-            raise InputFault(
-                f"row {index} has {total} tokens, and max_length is {args.max_length}; raise it, or choose "
-                "over_long: drop or truncate"
-            )
-        elif settings.over_long == "drop":
-            counts["dropped_over_max_length"] = counts.get("dropped_over_max_length", 0) + 1
-        else:
-            cut = again.admit(
-                within_total(row, args.max_length, settings.truncation, **ends), f"row {index}, when cut"
-            )
-            kept += [cut] if cut is not None else []
-    for name in ("dropped_equal", "dropped_duplicate", "truncated_prompt", "truncated_completion"):
-        counts[name] += again.counts[name]
-    return kept
-
-
 def _check(rows: list[Row], method: Method, needed: tuple[str, ...]) -> None:
     """Refuses rows from which a method cannot learn."""
     if not rows:
-        raise InputFault("no row is left; loosen the limits")
+        raise InputFault("no row is left; look at the limits and choices")
     for index, row in enumerate(rows):
+        if row.get("images") and row.get("prompt_truncated"):
+            raise InputFault(
+                f"row {index} is too long, and a prompt with images cannot be cut; raise the limits, or "
+                "choose over_long: drop"
+            )
         form = _form(row)
         if form not in _TAKEN[method.data]:
             raise InputFault(

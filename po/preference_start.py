@@ -5,11 +5,13 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from po.adapters import adapter_reference, with_adapter
 from po.cell_reference import live_reference
 from po.faults import InputFault
 from po.models import check_attention, disable_dropout, model_class
 from po.preference_config import PreferenceConfig
-from po.references import LiveReference, Reference, StoredReference
+from po.quantize import check_hardware, is_quantized
+from po.references import Reference, StoredReference
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,8 @@ def load_policy(model: Any, args: PreferenceConfig, quantization_config: Any, pe
         peft_config: adds adapters, which alone are trained.
 
     Raises:
-        InputFault: settings for loading with a model that is loaded already; or adapters upon adapters.
+        InputFault: settings for loading with a model that is loaded already; adapters upon adapters; or
+            quantized weights without adapters.
     """
     if isinstance(model, str):
         model = load_model(model, args, quantization_config)
@@ -56,14 +59,9 @@ def load_policy(model: Any, args: PreferenceConfig, quantization_config: Any, pe
     if args.disable_dropout:
         disable_dropout(model)
     if peft_config is not None:
-        if has_adapters(model):
-            raise InputFault(
-                "the model has adapters already; leave peft_config out to train them on, or give the model "
-                "after merge_and_unload()"
-            )
-        from po.adapters import with_adapter
-
         model = with_adapter(model, peft_config)
+    elif is_quantized(model) and not has_adapters(model):
+        raise InputFault("quantized weights cannot be trained; give a peft_config, whose adapters can")
     return placed(model, args)
 
 
@@ -86,7 +84,11 @@ def load_model(location: str, args: PreferenceConfig, quantization_config: Any =
         **(_dict(args.model_init_kwargs)),
     }
     if quantization_config is not None:
-        settings["quantization_config"] = quantization_config
+        if getattr(quantization_config, "load_in_4bit", False):
+            check_hardware("4bit", args.device)
+        elif getattr(quantization_config, "load_in_8bit", False):
+            check_hardware("8bit", args.device)
+        settings = {"device_map": {"": args.device}, **settings, "quantization_config": quantization_config}
     known = {name: settings[name] for name in ("revision", "trust_remote_code", "token") if name in settings}
     config = AutoConfig.from_pretrained(location, **known)
     return check_attention(model_class(config, location).from_pretrained(location, **settings))
@@ -105,9 +107,8 @@ def load_processing_class(given: Any, model: Any, args: PreferenceConfig) -> Any
         return given
     from transformers import AutoProcessor
 
-    more = {
-        name: _dict(args.model_init_kwargs)[name] for name in ("revision",) if _dict(args.model_init_kwargs)
-    }
+    revision = _dict(args.model_init_kwargs).get("revision")
+    more = {"revision": revision} if revision else {}
     return AutoProcessor.from_pretrained(location, trust_remote_code=args.trust_remote_code, **more)
 
 
@@ -156,12 +157,9 @@ def choose_reference(policy: Any, ref_model: Any, args: PreferenceConfig, *, fre
 
 
 def _of_adapters(policy: Any, *, fresh: bool, moves: str) -> ReferenceChoice:
-    from po.adapters import adapter_reference
-
     kind = "off" if fresh else "copy"
     said = "the model without its adapters" if fresh else f"the adapters that training started from{moves}"
-    reference: LiveReference = adapter_reference(policy, kind)
-    return ReferenceChoice(reference, None, True, said)
+    return ReferenceChoice(adapter_reference(policy, kind), None, True, said)
 
 
 def has_adapters(model: Any) -> bool:
@@ -176,8 +174,7 @@ def name_of(model: Any) -> str:
 
 def placed(model: Any, args: PreferenceConfig) -> Any:
     """The model on the training's device, unless it has its own place."""
-    quantized = getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False)
-    return model if quantized or hasattr(model, "hf_device_map") else model.to(args.device)
+    return model if is_quantized(model) or hasattr(model, "hf_device_map") else model.to(args.device)
 
 
 def _dict(value: Any) -> dict[str, Any]:

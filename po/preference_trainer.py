@@ -48,7 +48,7 @@ class PreferenceTrainer(MethodTrainer):
         InputFault: models, data or settings that do not go together; says what to do.
     """
 
-    def __init__(
+    def __init__(  # its length is that of TRL's signature
         self,
         model: Any,
         ref_model: Any = None,
@@ -91,6 +91,10 @@ class PreferenceTrainer(MethodTrainer):
             same_start=self.reference_choice.same_start,
             router_aux_loss_coef=args.router_aux_loss_coef,
         )
+        self._settle(args)
+
+    def _settle(self, args: PreferenceConfig) -> None:
+        """What is left to do once all is put together; a reference that was asked before may go."""
         self._tell(args)
         if args.generate_during_eval:
             self._add_samples(args)

@@ -23,9 +23,11 @@ from torch import nn
 
 from po.faults import InputFault, told
 from po.mismatch import with_mismatched
-from po.models import load_model, model_location, write_json
+from po.models import write_json
+from po.quantize import is_quantized
 from po.reference_values import reference_values, with_values
 from po.rows import Row, read_training_rows, rows_digest
+from po.start import Start, load_start, start_of
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -56,9 +58,9 @@ def compute(folder: Path) -> None:
     rows = read_training_rows(root / unit["data"], form)
     if "mismatched_logps" in kinds:
         rows = with_mismatched(rows)
-    location, revision = _location(unit, root)
-    model = load_model(location, unit["model"], revision)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_start(_start(unit, root), unit["model"])
+    if not is_quantized(model):  # which is where it shall be
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
     for kind, values in reference_values(model, rows, unit["precision"], kinds, form).items():
         temporary = folder / f".{kind}.{os.getpid()}.npy"
         np.save(temporary, values)
@@ -74,14 +76,12 @@ def compute(folder: Path) -> None:
     write_json(folder / "reference.json", facts | {"precision": unit["precision"]})
 
 
-def _location(unit: Mapping[str, Any], root: Path) -> tuple[str, str | None]:
-    if unit["parent"]:
-        return model_location(root / unit["parent"])
-    if unit["model"]["from_scratch"]:
+def _start(unit: Mapping[str, Any], root: Path) -> Start:
+    if unit["model"].get("from_scratch") and not unit["parent"]:
         raise InputFault(
             "a model from scratch is no reference before it is trained; give the method a 'from'"
         )
-    return unit["model"]["id"], unit["model"]["revision"]
+    return start_of(unit["model"], root / unit["parent"] if unit["parent"] else None)
 
 
 def load_reference(folder: Path, rows: Sequence[Row], model: nn.Module) -> list[Row]:

@@ -62,6 +62,6 @@ def _balance_of(model: Any) -> Any:
     None where it has other arguments than here: gates, number of experts, experts of a token.
     """
     modules = (sys.modules[base.__module__] for base in type(model).__mro__)
-    found = next((m.load_balancing_loss_func for m in modules if hasattr(m, "load_balancing_loss_func")), None)
+    found = next((f for m in modules if (f := getattr(m, "load_balancing_loss_func", None))), None)
     names = list(inspect.signature(found).parameters)[1:3] if found is not None else []
     return found if names == ["num_experts", "top_k"] else None

@@ -100,10 +100,10 @@ def _fault(row: Row, key: str) -> str | None:
 
 
 def rows_digest(rows: Sequence[Row]) -> str:
-    """SHA-256 of the rows' token ids in order: what log-probabilities depend on."""
+    """SHA-256 of the rows' token ids and names of images in order: what log-probabilities depend on."""
     digest = hashlib.sha256()
     for row in rows:
-        ids = [row["prompt_ids"], *_completions(row)]
+        ids = [row["prompt_ids"], *_completions(row), *map(str, row.get("images") or ())]
         digest.update(json.dumps(ids, separators=(",", ":")).encode())
     return digest.hexdigest()
 

@@ -1,4 +1,4 @@
-"""Two checks at the start of training: policy and reference agree, and the first step changes weights."""
+"""Checks at the start: the model can do what is asked, it agrees with its reference, a step changes it."""
 
 import warnings
 from typing import Any
@@ -9,8 +9,22 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from po.faults import InputFault
 from po.models import drops_out
+from po.token_values import Asked
 
 _NATS_A_TOKEN = {"fp32": 1e-3, "bf16": 0.1}
+
+
+def check_scope(asked: Asked, model: Any) -> None:
+    """Refuses a likelihood that counts prompt tokens where a decoder never sees a prompt.
+
+    Raises:
+        InputFault: the model is an encoder-decoder, and ``nll_scope`` is not ``completion``.
+    """
+    if asked.prompt and model.config.is_encoder_decoder:
+        raise InputFault(
+            "an encoder-decoder model predicts no prompt tokens; set nll_scope to 'completion' instead of "
+            "'prompt_and_completion'"
+        )
 
 
 def check_agreement(

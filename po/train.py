@@ -72,7 +72,7 @@ def train(settings: TrainSettings) -> int:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if callback.interrupted:
             return INTERRUPTED
-        trainer.save_model(str(attempt / "model"))
+        _save_model(settings, trainer, attempt / "model")
         if trainer.is_world_process_zero():
             tokenizer.save_pretrained(attempt / "model")
             result = _result(settings, trainer, time.time() - started, resumed=checkpoint is not None)
@@ -116,7 +116,7 @@ def make_trainer(
     from transformers import TrainingArguments
 
     from po.arguments import trainer_arguments
-    from po.cell_reference import rows_and_reference
+    from po.cell_reference import cell_reference, completed_rows
     from po.collate import Collator
     from po.models import disable_dropout
     from po.rows import read_training_rows
@@ -128,9 +128,10 @@ def make_trainer(
     model = start_model(settings, tokenizer)
     if training.disable_dropout:
         disable_dropout(model)
-    rows, reference = rows_and_reference(
-        settings, recipe, rows, model, lambda: start_model(settings, tokenizer)
-    )
+    model = _with_earlier_adapter(settings, model)
+    rows = completed_rows(settings, recipe, rows, model)
+    model = _with_new_adapter(settings, model)
+    reference = cell_reference(settings, recipe, model, lambda: start_model(settings, tokenizer))
     return MethodTrainer(
         model=model,
         args=TrainingArguments(**arguments, remove_unused_columns=False),
@@ -147,15 +148,47 @@ def make_trainer(
 
 
 def start_model(settings: TrainSettings, tokenizer: Any) -> Any:
-    """The model before its first step: the parent's, the hub's, or a new one."""
-    from po.models import build_model, load_model, model_location
+    """The model before its first step, without adapters: the parent's, the hub's, or a new one."""
+    from po.models import build_model, load_model
+    from po.start import start_of
 
-    if settings.parent is not None:
-        location, revision = model_location(settings.parent)
-        return load_model(location, settings.model, revision)
-    if settings.model["from_scratch"]:
+    if settings.parent is None and settings.model["from_scratch"]:
         return build_model(settings.model, tokenizer, settings.seed)
-    return load_model(settings.model["id"], settings.model, settings.model["revision"])
+    start = start_of(settings.model, settings.parent)
+    return load_model(start.location, settings.model, start.revision)
+
+
+def _with_earlier_adapter(settings: TrainSettings, model: Any) -> Any:
+    """The model with the parent's adapter, where training goes on with that."""
+    if not settings.model.get("adapter"):
+        return model
+    from po.start import continued, start_of
+
+    return continued(model, start_of(settings.model, settings.parent))
+
+
+def _with_new_adapter(settings: TrainSettings, model: Any) -> Any:
+    """The model with a new adapter, where it is to have one and has none yet."""
+    if not settings.model.get("adapter") or hasattr(model, "peft_config"):
+        return model
+    from po.adapters import with_adapter
+
+    return with_adapter(model, settings.model["adapter"], seed=settings.seed)
+
+
+def _save_model(settings: TrainSettings, trainer: Any, folder: Path) -> None:
+    """Writes whole weights, whatever was trained: all that follows reads those."""
+    if not settings.model.get("adapter"):
+        trainer.save_model(str(folder))
+        return
+    import torch
+
+    from po.merging import save_merged
+    from po.start import load_plain, start_of
+
+    start = start_of(settings.model, settings.parent)
+    dtype = getattr(torch, settings.model["dtype"])
+    save_merged(trainer, folder, lambda: load_plain(start, settings.model), dtype)
 
 
 def _result(settings: TrainSettings, trainer: Any, seconds: float, *, resumed: bool) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from po.moving_reference import FollowPolicy, MovingReference
 from po.quantities import Quantities, StepCounts
 from po.references import LiveReference, Reference, mismatched_part, text_part
 from po.routers import has_router
-from po.start_checks import FirstStepChanges, check_agreement
+from po.start_checks import FirstStepChanges, check_agreement, check_scope
 from po.token_values import Asked
 from po.training_log import RunningMeans, record
 
@@ -70,18 +70,19 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
         self._means = {"train": RunningMeans(), "eval": RunningMeans()}
         self._step = StepCounts(0, 0)
         self._micro_batch = 0
+        check_scope(self.quantities.asked, self.model)
         attach_engine(self.model)
         routed = router_aux_loss_coef > 0 and has_router(self.accelerator.unwrap_model(self.model))
         self.router_aux_loss_coef = router_aux_loss_coef if routed else 0.0
         self.add_callback(FirstStepChanges())
-        if method.reference_sync:
-            self._follow()
+        self._moving = self._follow() if method.reference_sync else None
 
-    def _follow(self) -> None:
+    def _follow(self) -> MovingReference:
         if not isinstance(self.reference, MovingReference):
             raise ValueError(f"{self.method.name} moves its reference; give a MovingReference")
         steps, mix = int(self.params["sync_steps"]), float(self.params["sync_mix"])
         self.add_callback(FollowPolicy(self.reference, steps, mix))
+        return self.reference
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -170,6 +171,13 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
         generator.manual_seed(hash((seed, *(place if training else ()))) % 2**63)
         return generator
 
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluates; training then goes on with the random numbers that it would have drawn without."""
+        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        with torch.random.fork_rng(devices):  # a loader draws a seed for its workers, be there none
+            found: dict[str, float] = super().evaluate(*args, **kwargs)
+        return found
+
     def prediction_step(
         self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
     ) -> Any:
@@ -180,11 +188,11 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Adds the means since the last log, over all processes."""
-        evaluated = any(key.startswith("eval_") for key in logs)
+        evaluated = [key for key in logs if key.startswith("eval_") and key.endswith("_loss")]
         if evaluated:
-            logs |= {
-                f"eval_{name}": mean for name, mean in self._means["eval"].take(self.accelerator).items()
-            }
+            prefix = evaluated[0].removesuffix("_loss")  # of several data sets each has its own
+            means = self._means["eval"].take(self.accelerator)
+            logs |= {f"{prefix}_{name}": mean for name, mean in means.items()}
         elif "loss" in logs:
             logs |= self._means["train"].take(self.accelerator)
         super().log(logs, *args, **kwargs)
@@ -195,8 +203,8 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
         folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
         if self.args.should_save and (state := self.loss_state.state_dict()):
             (folder / _STATE).write_text(json.dumps(state), encoding="utf-8")
-        if isinstance(self.reference, MovingReference):
-            self.reference.save(folder, writes=self.args.should_save)
+        if self._moving is not None:
+            self._moving.save(folder, writes=self.args.should_save)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Takes up what ``_save_checkpoint`` added."""
@@ -206,5 +214,5 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
         saved = Path(checkpoint) / _STATE
         if saved.is_file():
             self.loss_state.load_state_dict(json.loads(saved.read_text(encoding="utf-8")))
-        if isinstance(self.reference, MovingReference):
-            self.reference.load(Path(checkpoint))
+        if self._moving is not None:
+            self._moving.load(Path(checkpoint))

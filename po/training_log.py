@@ -73,6 +73,9 @@ def record(
             means.add(f"{name}/{side}", part)
     if "chosen_nll" in inputs:
         means.add("nll_loss", inputs["chosen_nll"])
+    if quantities.method.diagnostics is not None:
+        for name, figures in quantities.method.diagnostics(inputs, quantities.params).items():
+            means.add(name, figures)
     for name in ("kl", "reward_shift", "running_margin"):
         if name in inputs:
             means.add(name, inputs[name].reshape(1))

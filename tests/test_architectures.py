@@ -76,7 +76,7 @@ def test_what_else_is_asked_for_agrees_with_full_logits(model, rows):
     found, lengths = completion_values(model, Collator()(rows), asked)
     assert torch.allclose(found["distributions"], torch.cat([e[0][0] for e in everything]), atol=5e-5)
     assert found["prompt_length"].tolist() == [len(prompt) - 1 for _, _, prompt, _ in everything]
-    for row, ((predicting, logps), table, prompt, completion) in enumerate(everything):
+    for row, ((predicting, logps), table, prompt, _) in enumerate(everything):
         spread = {
             "collision": predicting.exp().square().sum(dim=-1).log().mean(),
             "entropy": -(predicting.exp() * predicting).sum(dim=-1).mean() / math.log(predicting.shape[1]),
@@ -98,7 +98,9 @@ def test_the_kl_to_a_reference_is_that_of_the_full_distributions(model, rows):
     each = (reference.exp() * (reference - ours)).sum(dim=-1)
     lengths = batch["completion_mask"].sum(dim=1).tolist()
     expected = torch.stack([part.sum() for part in each.split(lengths)])
-    found, _ = completion_values(attach_engine(model), batch, Asked(kl=True), reference_distributions=reference)
+    found, _ = completion_values(
+        attach_engine(model), batch, Asked(kl=True), reference_distributions=reference
+    )
     assert torch.allclose(found["kl"], expected, rtol=1e-5, atol=1e-4)
     assert expected.min() > 0.1
 
@@ -125,7 +127,9 @@ def test_a_step_of_training_starts_right_and_moves_the_weights(tmp_path, name, m
     if method == "dpo":
         assert log["loss"] == pytest.approx(math.log(2), abs=1e-5)
     else:
-        found, lengths = (value.detach() for value in completion_logps(attach_engine(model), Collator()(rows)))
+        found, lengths = (
+            value.detach() for value in completion_logps(attach_engine(model), Collator()(rows))
+        )
         chosen, rejected = (found / lengths).chunk(2)
         values = {"policy_chosen": chosen, "policy_rejected": rejected}
         entry = trainer.method
@@ -176,7 +180,9 @@ def test_the_window_of_gemma_2_is_shorter_than_the_rows_and_felt(rows):
 def test_a_head_that_is_not_known_is_left_to_the_model_with_a_warning(name, rows):
     model = tiny(name)
     expected = plain_logps(model, rows)
-    with pytest.warns(UserWarning, match=f"{type(model).__name__} changes the logits .* its own logits are used"):
+    with pytest.warns(
+        UserWarning, match=f"{type(model).__name__} changes the logits .* its own logits are used"
+    ):
         attach_engine(model)
     assert not model._own_head
     found, _ = completion_logps(model, Collator()(rows))

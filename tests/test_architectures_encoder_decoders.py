@@ -9,6 +9,7 @@ from tiny_training import EOS, preference_trainer, random_pairs
 
 from po.collate import Collator
 from po.engine import attach_engine, completion_logps, completion_values
+from po.faults import InputFault
 from po.mismatch import with_mismatched
 from po.models import disable_dropout
 from po.reference_values import reference_values, with_values
@@ -139,6 +140,13 @@ def test_prompt_tokens_cannot_be_scored(model, batch):
         completion_values(attach_engine(model), batch, Asked(prompt=True))
 
 
+def test_a_likelihood_of_prompts_is_refused_before_training(tmp_path):
+    with pytest.raises(InputFault, match="set nll_scope to 'completion'"):
+        preference_trainer(
+            tmp_path, tiny("t5"), closed(random_pairs(4)), "orpo", {"nll_scope": "prompt_and_completion"}
+        )
+
+
 def train(tmp_path, model, rows, method, **more):
     disable_dropout(model)
     more = {"per_device_train_batch_size": len(rows), **more}
@@ -189,6 +197,8 @@ def test_evaluation_counts_pairs_and_not_prompts(tmp_path):
     model, rows = tiny("t5"), closed(random_pairs(6))
     for row in rows[1:4]:
         row["prompt_ids"] = rows[0]["prompt_ids"]
-    held_out = preference_trainer(tmp_path, model, rows, "simpo", eval_rows=rows, per_device_eval_batch_size=4)
+    held_out = preference_trainer(
+        tmp_path, model, rows, "simpo", eval_rows=rows, per_device_eval_batch_size=4
+    )
     alone = preference_trainer(tmp_path, model, rows, "simpo", eval_rows=rows, per_device_eval_batch_size=1)
     assert held_out.evaluate()["eval_loss"] == pytest.approx(alone.evaluate()["eval_loss"], rel=1e-5)

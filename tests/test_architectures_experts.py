@@ -94,7 +94,9 @@ def test_the_reference_is_not_asked_for_it(tmp_path, monkeypatch):
     rows, asked_for = random_pairs(8), []
     reference = LiveReference(attach_engine(copy.deepcopy(tiny("mixtral"))))
     values = reference.values
-    monkeypatch.setattr(reference, "values", lambda batch, asked: asked_for.append(asked) or values(batch, asked))
+    monkeypatch.setattr(
+        reference, "values", lambda batch, asked: asked_for.append(asked) or values(batch, asked)
+    )
     trainer, log = run(tmp_path, rows, "dpo", reference=reference)
     assert [asked.router for asked in asked_for] == [False]
     assert log["aux_loss"] > 1 and trainer.router_aux_loss_coef == 0.5

@@ -27,6 +27,7 @@ from po.images import ImageTensors, ImageTokenizer, prompt_with_images, token_ma
 from po.mismatch import with_mismatched
 from po.models import disable_dropout
 from po.reference_values import reference_values, with_values
+from po.rows import rows_digest
 
 IMAGES_OF_A_ROW = [IMAGE] * TOKENS_A_PICTURE
 
@@ -81,7 +82,9 @@ def test_the_pictures_are_looked_at_and_stay_with_their_rows(model, images, rows
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("build", "name"), [(tiny_gemma3, "token_type_ids"), (tiny_qwen2_vl, "mm_token_type_ids")])
+@pytest.mark.parametrize(
+    ("build", "name"), [(tiny_gemma3, "token_type_ids"), (tiny_qwen2_vl, "mm_token_type_ids")]
+)
 def test_models_that_want_image_tokens_marked_are_told(build, name):
     model, pixels, images = build()
     rows = picture_pairs(pixels, counts=(1,))
@@ -97,12 +100,20 @@ def test_dpo_trains_on_rows_with_pictures(tmp_path, model, images, rows):
     stored = torch.tensor([row["reference_logps"] for row in rows]).T.flatten()
     assert torch.allclose(stored, plain_logps(model, rows, images), rtol=0, atol=5e-5)
     trainer = preference_trainer(
-        tmp_path, model, rows, "dpo", images=images, per_device_train_batch_size=4, gradient_checkpointing=True
+        tmp_path,
+        model,
+        rows,
+        "dpo",
+        images=images,
+        per_device_train_batch_size=4,
+        gradient_checkpointing=True,
     )
     trainer.train()
     assert trainer.state.log_history[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
     before = dict(model.named_parameters())
-    changed = {name for name, weight in trainer.model.named_parameters() if not torch.equal(weight, before[name])}
+    changed = {
+        name for name, weight in trainer.model.named_parameters() if not torch.equal(weight, before[name])
+    }
     for part in ("vision_tower", "multi_modal_projector", "language_model"):
         assert any(part in name for name in changed), part
 
@@ -124,12 +135,26 @@ def test_rows_with_pictures_need_something_that_reads_them(rows):
         Collator()(rows)
 
 
+def test_reference_values_of_other_pictures_are_of_other_rows():
+    row = {"prompt_ids": [7, IMAGE], "completion_ids": [8]}
+    digests = [
+        rows_digest([row | more]) for more in ({}, {"images": []}, {"images": ["a"]}, {"images": ["b"]})
+    ]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+
+
 def test_pictures_come_as_paths_pictures_or_bytes(tmp_path, images):
     (picture,) = pictures(1)
     picture.save(tmp_path / "a.png")
     encoded = io.BytesIO()
     picture.save(encoded, "PNG")
-    forms = [picture, str(tmp_path / "a.png"), tmp_path / "a.png", {"bytes": encoded.getvalue(), "path": None}]
+    forms = [
+        picture,
+        str(tmp_path / "a.png"),
+        tmp_path / "a.png",
+        {"bytes": encoded.getvalue(), "path": None},
+    ]
     pixels = images(forms)["pixel_values"]
     assert pixels.shape == (4, 3, 8, 8) and pixels.std() > 0.1
     assert all(torch.equal(one, pixels[0]) for one in pixels)

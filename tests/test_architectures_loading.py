@@ -7,13 +7,13 @@ import torch
 from tiny_models import ALL, ENCODER_DECODERS, tiny, with_reference
 from tiny_training import MODEL, preference_trainer, random_pairs
 from tiny_vision import IMAGE, picture_pairs, pictures, processor, tiny_llava
-from transformers import CLIPConfig, CLIPModel
+from transformers import AutoModelForCausalLM, CLIPConfig, CLIPModel
 
 from po.collate import Collator
 from po.engine import attach_engine, completion_logps
 from po.faults import InputFault
 from po.images import ImageTensors
-from po.models import check_attention, disable_dropout, drops_out, load_model
+from po.models import check_attention, disable_dropout, drops_out, load_model, model_class
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*changes the logits of its head")
 
@@ -35,6 +35,11 @@ def test_a_model_that_writes_nothing_is_refused(tmp_path):
     CLIPModel(CLIPConfig(text_config=layers, vision_config=layers)).save_pretrained(tmp_path)
     with pytest.raises(InputFault, match="a model of type 'clip' writes no text that could be preferred"):
         load_model(str(tmp_path), MODEL)
+
+
+def test_a_model_with_pictures_that_brings_its_own_code_is_loaded_by_what_it_names():
+    config = CLIPConfig(auto_map={"AutoModelForCausalLM": "modeling_theirs.TheirModel"})
+    assert model_class(config, "theirs") is AutoModelForCausalLM
 
 
 def test_soft_capped_attention_falls_back_to_eager_with_a_warning(tmp_path):

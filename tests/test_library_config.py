@@ -125,7 +125,7 @@ def test_a_misspelled_option_is_refused_with_the_nearest():
         ({"over_long": "cut"}, "over_long is 'cut'"),
         ({"truncation": "keep_ends"}, "did you mean 'keep_end'"),
         ({"max_prompt_length": 0}, "max_prompt_length is 0"),
-        ({"max_length": 1}, "max_length is 1"),
+        ({"max_length": 1}, "max_length is 1; it is at least 2"),
         ({"use_liger_kernel": True}, "use_liger_kernel"),
         ({"params": "beta=0.1"}, "on a command line it is JSON"),
     ],

@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from tiny_models import assert_same_gradients, gradients
 from tiny_training import EOS, VOCABULARY, random_pairs, tiny_llama
 from transformers import Gemma2Config, Gemma2ForCausalLM, GraniteConfig, GraniteForCausalLM
 
@@ -32,17 +33,6 @@ def plain_logps(model, rows):
             table = model(input_ids=ids).logits[0].float().log_softmax(dim=-1)
             found.append(sum(table[len(prompt) - 1 + i, token] for i, token in enumerate(completion)))
     return torch.stack(found)
-
-
-def gradients(model, loss):
-    model.zero_grad()
-    loss.backward()
-    return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
-
-
-def assert_same_gradients(found, expected, relative):
-    for name, gradient in expected.items():
-        assert (found[name] - gradient).norm() <= relative * gradient.norm() + 1e-7, name
 
 
 @pytest.fixture
@@ -156,11 +146,14 @@ def test_soft_capped_logits_are_capped(rows):
     assert (uncapped - expected).abs().max() > 1  # so the cap was felt
 
 
-def test_an_architecture_that_scales_its_logits_is_refused_and_left_as_it_was():
-    model = GraniteForCausalLM(GraniteConfig(**SHAPE, logits_scaling=8.0))
-    with pytest.raises(ValueError, match="GraniteForCausalLM: logits of the log-prob engine differ"):
+def test_an_architecture_that_scales_its_logits_is_scored_by_its_own(rows):
+    model = GraniteForCausalLM(GraniteConfig(**SHAPE, logits_scaling=8.0)).eval()
+    expected = plain_logps(model, rows)
+    with pytest.warns(UserWarning, match="GraniteForCausalLM changes the logits of its head"):
         attach_engine(model)
-    assert "forward" not in model.__dict__
+    assert torch.allclose(completion_logps(model, Collator()(rows))[0], expected, rtol=0, atol=1e-5)
+    model.config.logits_scaling = 1.0
+    assert not torch.allclose(completion_logps(model, Collator()(rows))[0], expected, rtol=0, atol=1e-2)
 
 
 def test_without_a_completion_mask_the_model_answers_as_before():

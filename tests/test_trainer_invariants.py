@@ -7,8 +7,7 @@ import torch
 from jaxtyping import Float
 from tiny_training import preference_trainer, random_pairs, tiny_llama
 from torch import Tensor
-from trainer_cases import assert_same_gradients, moved, rows_for
-from transformers import TrainerCallback
+from trainer_cases import Gradients, assert_same_gradients, moved, rows_for
 
 from po.collate import Collator
 from po.engine import attach_engine, completion_logps
@@ -23,16 +22,6 @@ PARAMS = {
     "orpo": {"odds_weight": 0.5, "nll_reduction": "seq_mean"},
     "simpo": {"beta": 2.0, "gamma": 0.5, "nll_weight": 0.3, "nll_reduction": "seq_sum"},
 }
-
-
-class Gradients(TrainerCallback):
-    """Keeps the gradients of each optimizer step."""
-
-    def __init__(self):
-        self.steps = []
-
-    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
-        self.steps.append({name: p.grad.clone() for name, p in model.named_parameters()})
 
 
 def with_reference(rows, model):

@@ -130,7 +130,8 @@ def sharpened(model):
     """Larger matrices than fresh ones, so that a wrong position cannot go unseen."""
     with torch.no_grad():
         for parameter in model.parameters():
-            torch.nn.init.normal_(parameter, std=SPREAD) if parameter.dim() > 1 else None
+            if parameter.dim() > 1 and parameter.requires_grad:  # Marian's positions are fixed, and not saved
+                torch.nn.init.normal_(parameter, std=SPREAD)
     return model.eval()
 
 

@@ -44,7 +44,7 @@ def tiny_llava(seed=0):
 def tiny_gemma3():
     """The model, and what makes its tensors of lists of pixels."""
     torch.manual_seed(0)
-    text = {**DECODER, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8, "attention_dropout": 0.0}
+    text = {**DECODER, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8}
     config = Gemma3Config(
         text_config=text,
         vision_config={**LAYERS, "image_size": 2 * EDGE, "patch_size": PATCH},
@@ -60,21 +60,21 @@ def tiny_qwen2_vl():
     """The same; this one is told the patches of each picture."""
     torch.manual_seed(0)
     rope = {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 1e4}
-    vision = {"embed_dim": 32, "hidden_size": 32, "depth": 1, "num_heads": 2, "mlp_ratio": 2, "patch_size": PATCH}
+    width = {"embed_dim": 32, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2}
     config = Qwen2VLConfig(
-        text_config={**DECODER, "rope_parameters": rope, "attention_dropout": 0.0},
-        vision_config=vision,
+        text_config={**DECODER, "rope_parameters": rope},
+        vision_config={**width, "depth": 1, "patch_size": PATCH},
         image_token_id=IMAGE,
         vision_start_token_id=4,
         video_token_id=6,
     )
     model = sharpened(Qwen2VLForConditionalGeneration(config))
-    grid = [1, 4, 4]
-    return (
-        model,
-        list(torch.randn(8, 16, 3 * 2 * PATCH * PATCH)),
-        lambda images: {"pixel_values": torch.cat(images), "image_grid_thw": torch.tensor([grid] * len(images))},
-    )
+
+    def tensors(images):
+        grid = torch.tensor([[1, 4, 4]] * len(images))
+        return {"pixel_values": torch.cat(images), "image_grid_thw": grid}
+
+    return model, list(torch.randn(8, 16, 3 * 2 * PATCH * PATCH)), tensors
 
 
 def processor(*, chat=True):

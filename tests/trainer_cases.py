@@ -1,15 +1,17 @@
-"""What tests of the trainer share: rows for every method, gradients of a step, losses' inputs by plain means."""
+"""What tests of the trainer share: rows for every method, gradients of a step, inputs by plain means."""
 
 import copy
 import random
 
 import torch
 from tiny_training import EOS, preference_trainer, random_ids, random_pairs, tiny_llama
+from transformers import TrainerCallback
 
-from po.cell_reference import live_reference
 from po.engine import attach_engine
 from po.mismatch import with_mismatched
+from po.moving_reference import MovingReference
 from po.reference_values import reference_values, with_values
+from po.references import LiveReference
 
 SMALL = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "head_dim": 8}
 
@@ -67,14 +69,25 @@ def with_stored(rows, method, values, start):
 
 
 def reference_for(method, policy, start):
-    """A reference model where the method needs one at hand, else None: the rows carry its values."""
-    return live_reference(method, policy, copy.deepcopy(start)) if method.needs_live_reference else None
+    """A reference model where the method needs one at hand, else None: the rows carry its values.
+
+    ``policy()`` is the model that it follows if it moves.
+    """
+    if not method.needs_live_reference:
+        return None
+    frozen = attach_engine(copy.deepcopy(start).requires_grad_(False).eval())
+    if not method.reference_sync:
+        return LiveReference(frozen)
+    return MovingReference(frozen, lambda: list(zip(frozen.parameters(), policy().parameters(), strict=True)))
 
 
 def trainer_for(tmp_path, method, params, rows, model, start, **arguments):
-    """A trainer with the reference that the method needs."""
-    reference = arguments.pop("reference", None) or reference_for(method, model, start)
-    return preference_trainer(tmp_path, model, rows, method, params, reference=reference, **arguments)
+    """A trainer, of a copy of the model, with the reference that the method needs."""
+    trained = [model]
+    reference = arguments.pop("reference", None) or reference_for(method, lambda: trained[0], start)
+    trainer = preference_trainer(tmp_path, model, rows, method, params, reference=reference, **arguments)
+    trained[0] = trainer.model
+    return trainer
 
 
 def step_gradients(trainer, rows, micro):
@@ -94,6 +107,16 @@ def step_gradients(trainer, rows, micro):
 def assert_same_gradients(found, expected, relative):
     for name, gradient in expected.items():
         assert (found[name] - gradient).norm() <= relative * gradient.norm() + 1e-9, name
+
+
+class Gradients(TrainerCallback):
+    """Keeps the gradients of each optimizer step."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        self.steps.append({name: p.grad.clone() for name, p in model.named_parameters()})
 
 
 class Scores:

@@ -144,10 +144,36 @@ def chi_po(
 
     Source: Huang et al. 2024, arXiv:2407.13399.
     """
+    lead = chi_lead(policy_chosen, policy_rejected, reference_chosen, reference_rejected, beta=beta)
+    return margins.logistic(lead.clamp(min=-2 * clip, max=2 * clip))
+
+
+def chi_lead(
+    policy_chosen: Float[Tensor, " batch"],
+    policy_rejected: Float[Tensor, " batch"],
+    reference_chosen: Float[Tensor, " batch"],
+    reference_rejected: Float[Tensor, " batch"],
+    *,
+    beta: float,
+) -> Float[Tensor, " batch"]:
+    r"""The lead of chi-PO before it is clipped, :math:`\beta\,(a + e^a - b - e^b)`.
+
+    Args:
+        policy_chosen: summed log-probability, in nats; one entry per pair.
+        policy_rejected: the same of the rejected completion.
+        reference_chosen: the same of the chosen completion under the reference.
+        reference_rejected: the same of the rejected completion under the reference.
+        beta: reward per nat.
+
+    Returns:
+        One lead per pair, in reward.
+
+    Raises:
+        ValueError: the inputs do not share one shape.
+    """
     chosen, rejected = log_ratios(policy_chosen, policy_rejected, reference_chosen, reference_rejected)
     ratios = torch.exp(capped(chosen)) - torch.exp(capped(rejected))
-    lead = beta * (chosen - rejected + ratios)
-    return margins.logistic(lead.clamp(min=-2 * clip, max=2 * clip))
+    return beta * (chosen - rejected + ratios)
 
 
 def cal_dpo(

@@ -72,10 +72,36 @@ def soft_dpo(
     """
     check_choice("link", link, LINKS)
     lead = anchored_margin(policy_chosen, policy_rejected, reference_chosen, reference_rejected)
-    gap = _gap(policy_chosen, chosen_score, rejected_score, link)
-    probability = torch.sigmoid(scale * gap)
+    check_same_shape(policy_chosen=policy_chosen, chosen_score=chosen_score)
+    probability = label_probability(
+        chosen_score.to(lead.dtype), rejected_score.to(lead.dtype), scale=scale, link=link
+    )
     x = beta * lead
     return -probability * F.logsigmoid(x) - (1 - probability) * F.logsigmoid(-x)
+
+
+def label_probability(
+    chosen_score: Float[Tensor, " batch"],
+    rejected_score: Float[Tensor, " batch"],
+    *,
+    scale: float,
+    link: Link,
+) -> Float[Tensor, " batch"]:
+    """How probable the label is by the metric.
+
+    Args:
+        chosen_score: metric of the chosen completion, larger is better; one entry per pair.
+        rejected_score: the same of the rejected completion.
+        scale: factor of the difference.
+        link: as of `soft_dpo`.
+
+    Returns:
+        One probability per pair; below 1/2 where the metric disagrees with the label.
+
+    Raises:
+        ValueError: the inputs do not share one shape.
+    """
+    return torch.sigmoid(scale * _gap(chosen_score, chosen_score, rejected_score, link))
 
 
 def _gap(policy: Tensor, chosen: Tensor, rejected: Tensor, link: Link = "sigmoid") -> Tensor:

@@ -25,7 +25,7 @@ def presets(methods: Mapping[str, Method]) -> tuple[Method, ...]:
     Args:
         methods: the simple ones, by id.
     """
-    mpo = "Mixed Preference Optimization, Wang et al. 2024, arXiv:2411.10442"
+    mpo = "Wang et al. 2024, arXiv:2411.10442"
     found = [synced(methods["dpo"], name="tr_dpo"), weighted(methods["dpo"], name="wpo")]
     if set(MPO_PARTS) <= set(methods):
         parts = [methods[name] for name in MPO_PARTS]

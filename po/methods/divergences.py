@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from po import diagnostics
 from po.hyperparameters import ParamValue, Range
 from po.losses import divergence, token_level
 from po.method import Method
@@ -52,6 +53,7 @@ ENTRIES = (
         ranges={"beta": BETA, "clip": CLIP},
         formula="-log σ(max(-2·clip, min(2·clip, beta·(a + exp(a) - b - exp(b)))))",
         paper="Huang et al. 2024, arXiv:2407.13399",
+        diagnostics=diagnostics.clipped,
         rewards=from_log_ratio("beta"),
     ),
     Method(
@@ -89,6 +91,7 @@ ENTRIES = (
         ranges={"beta": BETA, "phi": PHI},
         formula="-log σ(-phi·log(h)·beta·Δ)",
         paper="Chen et al. 2024, arXiv:2405.14953",
+        diagnostics=diagnostics.entropies,
         rewards=from_log_ratio("beta"),
     ),
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from po import diagnostics
 from po.hyperparameters import Choice, ParamValue, Range
 from po.losses import anchored, displacement, length, noise
 from po.method import Method
@@ -120,6 +121,7 @@ ENTRIES = (
         ranges={"beta": BETA, "lam": WEIGHT},
         formula="-log σ(beta·(Δ - lam·max(0, -a)))",
         paper="Pal et al. 2024, arXiv:2402.13228",
+        diagnostics=diagnostics.fallen,
         rewards=from_log_ratio("beta"),
         parameter_aliases={"lambda": "lam", "dpop_lambda": "lam"},
     ),

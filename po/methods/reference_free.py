@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from po import diagnostics
 from po.hyperparameters import Choice, ParamValue, Range
 from po.losses import averaged, displacement, reference_free, supervised
 from po.method import Method
@@ -135,6 +136,7 @@ ENTRIES = (
         ranges={"odds_weight": WEIGHT},
         formula="NLL - odds_weight·log σ(log odds(chosen) - log odds(rejected))",
         paper="Hong, Lee, Thorne 2024, arXiv:2403.07691",
+        diagnostics=diagnostics.odds,
         rewards=from_log_prob("odds_weight"),
         parameter_aliases={"beta": "odds_weight", "lam": "odds_weight", "lambda": "odds_weight"},
     ),

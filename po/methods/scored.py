@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from po import diagnostics
 from po.hyperparameters import ParamValue, Range
 from po.losses import ranked, scored
 from po.method import Method
@@ -60,6 +61,7 @@ ENTRIES = (
         formula="-P·log σ(beta·Δ) - (1 - P)·log σ(-beta·Δ), "
         "P = σ(scale·(t(s_w) - t(s_l))), t = identity or logit",
         paper="CustomPOs-for-SLMs (there mpo)",
+        diagnostics=diagnostics.soft_labels,
         rewards=from_log_ratio("beta"),
         advice=_soft_dpo_advice,
     ),
@@ -75,6 +77,7 @@ ENTRIES = (
         },
         formula="-log σ(beta·Δ - alpha·f(s_w - s_l)), f = log or identity",
         paper="Amini, Vieira, Cotterell 2024, arXiv:2402.10571",
+        diagnostics=diagnostics.gaps,
         rewards=from_log_ratio("beta"),
         advice=_odpo_advice,
     ),
@@ -85,6 +88,7 @@ ENTRIES = (
         ranges={"eta": ETA},
         formula="(Δ - eta·(s_w - s_l))²",
         paper="Gao et al. 2024, arXiv:2404.16767",
+        diagnostics=diagnostics.gaps,
         rewards=from_log_ratio("eta", inverse=True),
         advice=_rebel_advice,
     ),
