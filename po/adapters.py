@@ -27,6 +27,7 @@ from po.faults import InputFault
 from po.hyperparameters import nearest
 from po.merging import MergedReference
 from po.moving_reference import MovingReference
+from po.quantize import is_quantized, keep_as_they_are
 from po.references import LiveReference
 
 _COPY = "reference_copy"  # name of the second adapter
@@ -62,7 +63,7 @@ def with_adapter(model: Any, settings: Any, *, seed: int | None = None) -> Any:
             cuda = [torch.cuda.current_device()] if torch.cuda.is_available() else []
             stack.enter_context(torch.random.fork_rng(cuda))
             torch.manual_seed(seed)
-        return _ready(get_peft_model(model, config))
+        return get_peft_model(keep_as_they_are(model), config)
 
 
 def with_saved_adapter(model: Any, folder: Path) -> Any:
@@ -77,7 +78,7 @@ def with_saved_adapter(model: Any, folder: Path) -> Any:
     """
     from peft import PeftModel
 
-    return _ready(PeftModel.from_pretrained(model, str(folder), is_trainable=True))
+    return PeftModel.from_pretrained(model, str(folder), is_trainable=True)
 
 
 def adapter_reference(model: Any, kind: str) -> LiveReference:
@@ -98,7 +99,7 @@ def adapter_reference(model: Any, kind: str) -> LiveReference:
         raise InputFault(
             "the model has no adapters that could be switched off; add some with po.adapters.with_adapter"
         )
-    attach_engine(model)
+    attach_engine(keep_as_they_are(model))
     if kind == "off":
         return SharedReference(model, lambda: _switched_off(model))
     return MergedReference(model) if kind == "merged" else _copy_of_adapters(model)
@@ -176,12 +177,6 @@ def _same_trained(model: nn.Module) -> Iterator[None]:
                 parameter.requires_grad_(trained)
 
 
-def _ready(model: Any) -> Any:
-    """Lets gradients through to the adapters where layers are recomputed and their inputs are frozen."""
-    model.enable_input_require_grads()
-    return model
-
-
 def _checked(config: Any, model: Any) -> Any:
     """The configuration, such that tied embeddings stay tied.
 
@@ -191,6 +186,8 @@ def _checked(config: Any, model: Any) -> Any:
     if config.is_prompt_learning:
         raise InputFault(f"{config.peft_type.value} lengthens prompts, which moves the tokens; use LoRA")
     targets, whole = (getattr(config, name, None) for name in ("target_modules", "modules_to_save"))
+    if getattr(config, "use_dora", False) and is_quantized(model, "8bit"):
+        raise InputFault("dora does not go with weights in 8 bits; take 4 bits, or leave one of the two out")
     _refuse_unknown(model, "target_modules", targets)
     _refuse_unknown(model, "modules_to_save", whole)
     tied = _tied(model)

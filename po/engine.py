@@ -169,7 +169,7 @@ def _values(
         output = model.base_model(input_ids=rows.ids, attention_mask=rows.attention, use_cache=False, **more)
         head, vocabulary = _head(model)
         hidden = output[0][row, before]
-        agreed = partial(most, device=hidden.device) if is_sharded(model.get_output_embeddings()) else int
+        agreed = partial(most, device=hidden.device) if is_sharded(model) else int
         tokens = token_statistics(hidden, targets, head, vocabulary, asked.names, reference, agreed)
         if asked.distributions:
             tokens["distributions"] = distributions(hidden, head)

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 
 from po.engine import attach_engine
+from po.faults import InputFault
 from po.moving_reference import MovingReference
 from po.quantize import dequantize, dequantized_weights, is_quantized
+from po.sharding import is_sharded
 
 ADAPTER = "adapter"  # folder of the adapters inside a published model
 
@@ -53,7 +55,16 @@ class MergedReference(MovingReference):
 
     @torch.no_grad()
     def follow(self, mix: float) -> None:
-        """Mixes with the policy's whole weights; takes the memory of one more model meanwhile."""
+        """Mixes with the policy's whole weights; takes the memory of one more model meanwhile.
+
+        Raises:
+            InputFault: the policy is not whole on each process.
+        """
+        if is_sharded(self._policy):
+            raise InputFault(
+                "a reference with adapters merged in cannot follow a policy that is spread over processes; "
+                "take adapter.reference: copy"
+            )
         now = merged_copy(self._policy)
         for ours, theirs in zip(self.model.parameters(), now.parameters(), strict=True):
             ours.lerp_(theirs.to(ours.device, ours.dtype), mix)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from po.faults import InputFault
-from po.quantize import quantization_options
+from po.quantize import keep_as_they_are, quantization_options
 
 POINTER = "model.json"
 _DROPS = re.compile(r"drop|^(input_)?jitter_noise$|^moe_jitter_eps$")
@@ -61,7 +61,7 @@ def load_model(location: str, spec: Mapping[str, Any], revision: str | None = No
         **quantization_options(spec),
         **remote,
     )
-    return check_attention(model)
+    return check_attention(keep_as_they_are(model))
 
 
 def model_class(config: Any, location: str) -> Any:

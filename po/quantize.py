@@ -5,6 +5,7 @@ Quantized weights are only ever read. What is trained lies in adapters beside th
 """
 
 import importlib
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -43,6 +44,8 @@ def quantization_options(spec: Mapping[str, Any]) -> dict[str, Any]:
     check_hardware(kind, device)
     dtype = getattr(torch, spec["dtype"])
     if kind == "8bit":
+        # it would say in every layer of every pass that inputs are rounded to float16 first
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         config = BitsAndBytesConfig(load_in_8bit=True)
     else:
         config = BitsAndBytesConfig(
@@ -83,9 +86,24 @@ def check_hardware(kind: str, device: torch.device | str) -> None:
         )
 
 
-def is_quantized(model: Any) -> bool:
-    """Whether a model, with adapters or without, has weights in 4 or 8 bits."""
-    return next(_quantized(model), None) is not None
+def keep_as_they_are(model: Any) -> Any:
+    """Keeps bitsandbytes from packing 4-bit weights anew in their first pass without gradients.
+
+    It does so on processors with AVX512-BF16, with rounder scales: policy and reference would come apart, and
+    what is read back would not be what was trained beside.
+
+    Returns:
+        The model.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
+def is_quantized(model: Any, kind: str | None = None) -> bool:
+    """Whether a model, with adapters or without, has weights in few bits: of one kind, or of any."""
+    return any(kind in (None, _kind(module)) for _, module in _quantized(model))
 
 
 def dequantized_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
@@ -128,7 +146,9 @@ def dequantize(model: Any) -> None:
     model.is_quantized = model.is_loaded_in_4bit = model.is_loaded_in_8bit = False
 
 
-def _quantized(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    for name, module in model.named_modules():
-        if type(getattr(module, "_parameters", {}).get("weight")).__name__ in _KINDS:
-            yield name, module
+def _quantized(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    return ((name, module) for name, module in model.named_modules() if _kind(module))
+
+
+def _kind(module: nn.Module) -> str | None:
+    return _KINDS.get(type(module._parameters.get("weight")).__name__)

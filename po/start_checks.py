@@ -9,6 +9,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from po.faults import InputFault
 from po.models import drops_out
+from po.quantize import is_quantized
 from po.token_values import Asked
 
 _NATS_A_TOKEN = {"fp32": 1e-3, "bf16": 0.1}
@@ -47,7 +48,8 @@ def check_agreement(
     if drops_out(model):
         return
     gap = ((policy - reference).abs() / lengths).max().item()
-    if not gap <= _NATS_A_TOKEN["bf16" if bf16 else "fp32"]:
+    # 8-bit layers treat columns with outliers apart, so that a row's values depend on the others of its batch
+    if not gap <= _NATS_A_TOKEN["bf16" if bf16 or is_quantized(model) else "fp32"]:
         raise InputFault(
             f"before the first step policy and reference differ by {gap:.3g} nats per token, but they should "
             "be one model; check that the reference's values are of this model, data and precision"

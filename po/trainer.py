@@ -16,6 +16,7 @@ from po.moving_reference import FollowPolicy, MovingReference
 from po.quantities import Quantities, StepCounts
 from po.references import LiveReference, Reference, mismatched_part, text_part
 from po.routers import has_router
+from po.sharding import keep_answers_exact
 from po.start_checks import FirstStepChanges, check_agreement, check_scope
 from po.token_values import Asked
 from po.training_log import RunningMeans, record
@@ -56,6 +57,7 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        keep_answers_exact(self.accelerator)
         if method.needs_reference and reference is None:
             raise ValueError(f"{method.name} compares with a reference; give one")
         self.method, self.params = method, dict(params)

@@ -1,11 +1,14 @@
-"""Cells of a model that lies in a folder and is trained with adapters."""
+"""Training of adapters: as a cell of a model that lies in a folder, and by the trainer itself."""
 
 import json
 
-from tiny_training import MODEL, TRAINING, make_experiment, tiny_llama
+from tiny_training import MODEL, TRAINING, make_experiment, random_pairs, tiny_llama
+from transformers import TrainingArguments
 
 from po import train
+from po.collate import Collator
 from po.methods import METHODS, resolve
+from po.trainer import MethodTrainer
 
 ADAPTER = {
     "r": 4,
@@ -63,3 +66,31 @@ def trained(folder):
     """The cell after its training."""
     assert train.main([str(folder)]) == 0
     return folder
+
+
+def trained_policy(tmp_path, policy, reference, method="dpo", params=None, rows=None, **arguments):
+    """The trainer after training this very policy, whose start the reference is to be."""
+    method = resolve(method)
+    params = method.check_params(params or {})
+    arguments = {"max_steps": 1, "learning_rate": 1e-3, "logging_steps": 1, **arguments}
+    trainer = MethodTrainer(
+        model=policy,
+        args=TrainingArguments(
+            output_dir=str(tmp_path / "out"),
+            remove_unused_columns=False,
+            report_to="none",
+            save_strategy="no",
+            use_cpu=True,
+            disable_tqdm=True,
+            dataloader_pin_memory=False,
+            **arguments,
+        ),
+        train_dataset=rows or random_pairs(8),
+        data_collator=Collator.of(method, params, policy.config.is_encoder_decoder),
+        method=method,
+        params=params,
+        reference=reference,
+        same_start=True,
+    )
+    trainer.train()
+    return trainer

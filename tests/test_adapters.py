@@ -2,21 +2,19 @@
 
 import pytest
 import torch
+from adapter_cells import trained_policy
 from peft import LoraConfig
 from tiny_models import tiny
 from tiny_training import EOS, random_pairs, tiny_llama
-from transformers import TrainingArguments
 
 from po.adapters import adapter_reference, with_adapter
 from po.collate import Collator
 from po.engine import attach_engine, completion_logps
 from po.faults import InputFault
 from po.merging import merged_copy
-from po.methods import resolve
 from po.models import disable_dropout
 from po.references import LiveReference
 from po.token_values import Asked
-from po.trainer import MethodTrainer
 
 KINDS = ["off", "copy", "merged"]
 SMALL = {"r": 4, "alpha": 8.0}
@@ -30,6 +28,11 @@ def batch():
 def logps(model, batch):
     with torch.no_grad():
         return completion_logps(attach_engine(model), batch)[0]
+
+
+def closed(rows):
+    """Prompts as encoders get them, closed by EOS."""
+    return [row | {"prompt_ids": [*row["prompt_ids"], EOS]} for row in rows]
 
 
 def policy_of(settings=SMALL, **shape):
@@ -46,34 +49,6 @@ def disturb(model, seed=2):
     return model
 
 
-def trained(tmp_path, policy, reference, method="dpo", params=None, rows=None, **arguments):
-    """The trainer after training this very policy, whose start the reference is to be."""
-    method = resolve(method)
-    params = method.check_params(params or {})
-    arguments = {"max_steps": 1, "learning_rate": 1e-3, "logging_steps": 1, **arguments}
-    trainer = MethodTrainer(
-        model=policy,
-        args=TrainingArguments(
-            output_dir=str(tmp_path / "out"),
-            remove_unused_columns=False,
-            report_to="none",
-            save_strategy="no",
-            use_cpu=True,
-            disable_tqdm=True,
-            dataloader_pin_memory=False,
-            **arguments,
-        ),
-        train_dataset=rows or random_pairs(8),
-        data_collator=Collator.of(method, params, policy.config.is_encoder_decoder),
-        method=method,
-        params=params,
-        reference=reference,
-        same_start=True,
-    )
-    trainer.train()
-    return trainer
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", ["dpo", "tdpo1"])
 def test_a_step_moves_the_policy_away_from_a_reference_that_stays(tmp_path, batch, kind, method):
@@ -81,7 +56,7 @@ def test_a_step_moves_the_policy_away_from_a_reference_that_stays(tmp_path, batc
     reference = adapter_reference(policy, kind)
     before = reference.values(batch, Asked())["logps"]
     assert torch.allclose(before, logps(policy, batch), atol=1e-5)
-    trainer = trained(tmp_path, policy, reference, method)
+    trainer = trained_policy(tmp_path, policy, reference, method)
     after = reference.values(batch, Asked())["logps"]
     assert torch.equal(before, after)
     assert (logps(trainer.model.eval(), batch) - after).abs().max() > 1e-3
@@ -103,7 +78,7 @@ def test_every_kind_of_adapter_starts_as_its_reference_and_leaves_it(tmp_path, b
     policy = policy_of(SMALL | more)
     base = logps(tiny_llama(), batch)
     reference = adapter_reference(policy, kind)
-    trained(tmp_path, policy, reference, max_steps=2)
+    trained_policy(tmp_path, policy, reference, max_steps=2)
     assert torch.allclose(reference.values(batch, Asked())["logps"], base, atol=1e-5)
     assert (logps(policy.eval(), batch) - base).abs().max() > 1e-3
 
@@ -113,14 +88,14 @@ def test_the_reference_of_trained_adapters_is_what_they_are_now(tmp_path, batch,
     policy = disturb(policy_of(SMALL | {"modules_to_save": ["lm_head"]}))
     start = logps(policy, batch)
     reference = adapter_reference(policy, kind)
-    trained(tmp_path, policy, reference)
+    trained_policy(tmp_path, policy, reference)
     assert torch.allclose(reference.values(batch, Asked())["logps"], start, atol=1e-5)
 
 
 def test_switching_trained_adapters_off_is_refused_at_the_first_step(tmp_path):
     policy = disturb(policy_of())
     with pytest.raises(InputFault, match="before the first step policy and reference differ by"):
-        trained(tmp_path, policy, adapter_reference(policy, "off"))
+        trained_policy(tmp_path, policy, adapter_reference(policy, "off"))
 
 
 def test_adapters_that_change_the_frozen_weights_need_a_copy(tmp_path, batch):
@@ -129,7 +104,7 @@ def test_adapters_that_change_the_frozen_weights_need_a_copy(tmp_path, batch):
     base = logps(tiny_llama(), batch)
     assert torch.allclose(logps(policy, batch), base, atol=1e-4)
     reference = adapter_reference(policy, "copy")
-    trained(tmp_path, policy, reference)
+    trained_policy(tmp_path, policy, reference)
     assert torch.allclose(reference.values(batch, Asked())["logps"], base, atol=1e-4)
 
 
@@ -149,7 +124,7 @@ def test_asking_the_reference_changes_nothing_about_the_policy(batch, kind):
 def test_only_adapters_are_trained(tmp_path):
     policy = policy_of()
     base = {name: p.clone() for name, p in policy.named_parameters() if not p.requires_grad}
-    trained(tmp_path, policy, adapter_reference(policy, "off"), max_steps=3)
+    trained_policy(tmp_path, policy, adapter_reference(policy, "off"), max_steps=3)
     found = dict(policy.named_parameters())
     assert all(torch.equal(found[name], weights) for name, weights in base.items())
     assert all(".lora_" in name for name in set(found) - set(base))
@@ -198,7 +173,7 @@ def test_recomputing_layers_changes_no_gradient(tmp_path, use_reentrant):
     found = []
     for recompute in (False, True):
         policy = policy_of(SMALL | {"target_modules": ["q_proj", "lm_head"]})
-        trained(
+        trained_policy(
             tmp_path,
             policy,
             adapter_reference(policy, "off"),
@@ -217,7 +192,7 @@ def test_recomputing_layers_changes_no_gradient(tmp_path, use_reentrant):
 def test_adapters_train_under_bf16(tmp_path, kind, dtype):
     policy = with_adapter(tiny_llama().to(dtype), SMALL, seed=1)
     assert all(p.dtype == torch.float32 for p in policy.parameters() if p.requires_grad)
-    trainer = trained(tmp_path, policy, adapter_reference(policy, kind), bf16=True, max_steps=4)
+    trainer = trained_policy(tmp_path, policy, adapter_reference(policy, kind), bf16=True, max_steps=4)
     margins = [row["rewards/margins"] for row in trainer.state.log_history if "rewards/margins" in row]
     assert abs(margins[0]) < 0.02 and margins[-1] > margins[0]
 
@@ -225,19 +200,36 @@ def test_adapters_train_under_bf16(tmp_path, kind, dtype):
 @pytest.mark.parametrize("name", ["t5", "bart"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_encoder_decoders_have_the_same_references(tmp_path, name, kind):
-    rows = [row | {"prompt_ids": [*row["prompt_ids"], EOS]} for row in random_pairs(8)]
+    rows = closed(random_pairs(8))
     batch = Collator(encoder_decoder=True)(rows)
     policy = with_adapter(tiny(name), SMALL, seed=1)
     reference = adapter_reference(policy, kind)
     start = logps(policy.eval(), batch)
     disable_dropout(policy)
-    trained(tmp_path, policy, reference, rows=rows, gradient_checkpointing=True)
+    trained_policy(tmp_path, policy, reference, rows=rows, gradient_checkpointing=True)
     assert torch.allclose(reference.values(batch, Asked())["logps"], start, atol=1e-5)
     assert (logps(policy.eval(), batch) - start).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("name", ["gemma2", "qwen3", "mixtral", "granite", "t5", "marian"])
+def test_every_architecture_answers_the_same_with_its_adapters_merged(name):
+    model = tiny(name)
+    batch = Collator(encoder_decoder=model.config.is_encoder_decoder)(closed(random_pairs(6)))
+    policy = disturb(with_adapter(model, SMALL, seed=1)).eval()
+    start, off, merged = logps(tiny(name), batch), adapter_reference(policy, "off"), merged_copy(policy)
+    assert torch.allclose(off.values(batch, Asked())["logps"], start, atol=1e-4)
+    assert torch.allclose(logps(merged, batch), logps(policy, batch), atol=1e-4)
+    assert (logps(policy, batch) - start).abs().max() > 0.3
+
+
+def test_a_step_that_rounding_loses_is_seen_in_adapters_too(tmp_path):
+    policy = disturb(policy_of()).to(torch.bfloat16)
+    with pytest.raises(InputFault, match="the first step changed no weights: .* lost in torch.bfloat16"):
+        trained_policy(tmp_path, policy, adapter_reference(policy, "copy"), learning_rate=1e-9)
 
 
 def test_a_reference_of_its_own_may_stand_beside_adapters(tmp_path):
     policy = policy_of()
     other = LiveReference(attach_engine(tiny_llama().requires_grad_(False)))
-    trainer = trained(tmp_path, policy, other)
+    trainer = trained_policy(tmp_path, policy, other)
     assert trainer.state.log_history[0]["rewards/margins"] == pytest.approx(0, abs=1e-5)

@@ -2,7 +2,14 @@
 
 import pytest
 import torch
-from trainer_cases import Gradients, assert_same_gradients, moved, rows_for, small_llama, trainer_for
+from trainer_cases import (
+    Gradients,
+    assert_same_gradients,
+    rows_for,
+    small_llama,
+    start_and_policy,
+    trainer_for,
+)
 from two_processes import in_two_processes
 
 from po.methods import METHODS
@@ -23,8 +30,7 @@ def trained(folder, name, micro):
     """Two steps of 16 examples in micro-batches; gradients of each, and the log."""
     method = METHODS[name]
     values = method.check_params(CASES[name])
-    start = small_llama()
-    policy = moved(start)
+    start, policy = start_and_policy(method, values, small_llama())
     rows = rows_for(method, values, 32, start)
     seen = Gradients()
     trainer = trainer_for(

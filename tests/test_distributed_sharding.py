@@ -1,21 +1,20 @@
-"""A policy that two gloo processes shard between them (FSDP2) has the losses and gradients of a whole one."""
+"""A policy that two gloo processes shard between them (FSDP2, by accelerate) trains as a whole one does."""
 
-import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 from tiny_training import tiny_llama
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
-from trainer_cases import SMALL, assert_same_gradients, moved, rows_for, step_gradients, trainer_for
-from transformers import TrainerControl, TrainerState
+from trainer_cases import SMALL, assert_same_gradients, rows_for, start_and_policy, trainer_for
+from transformers import TrainerCallback
 from two_processes import in_two_processes
 
+from po.engine import completion_values
 from po.faults import InputFault
 from po.methods import METHODS
-from po.moving_reference import MovingReference
-from po.start_checks import FirstStepChanges
+from po.references import text_part
+from po.sharding import keep_answers_exact
 
 CASES = {
     "dpo": {},
@@ -24,125 +23,101 @@ CASES = {
     "bco": {"beta": 1.0},
     "pl_dpo": {},
     "tdpo2": {},
-    "wpo": {},
+    "tr_dpo": {"sync_steps": 1, "sync_mix": 0.5},
 }
 
 
-def layered_llama(seed=0):
-    return tiny_llama(seed, **SMALL | {"num_hidden_layers": 2}).double()
+class WholeGradients(TrainerCallback):
+    """Keeps the gradients of each optimizer step, gathered where they are sharded."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        found = {name: p.grad for name, p in model.named_parameters()}
+        self.steps.append({n: g.full_tensor() if sharded(g) else g.clone() for n, g in found.items()})
 
 
-def shard(model, head=False):
-    """As accelerate does: each layer by itself, the rest together; the head by itself where that is asked."""
-    mesh = init_device_mesh("cpu", (2,))
-    for layer in model.model.layers:
-        fully_shard(layer, mesh=mesh)
-    if head:
-        fully_shard(model.lm_head, mesh=mesh)
-    fully_shard(model, mesh=mesh)
-    assert all(isinstance(parameter, DTensor) for parameter in model.parameters())
+def sharded(tensor):
+    return isinstance(tensor, DTensor)
 
 
-def trainer_of(folder, name, rows=None):
-    method, values = METHODS[name], METHODS[name].check_params(CASES.get(name, {}))
-    start = layered_llama()
-    rows = rows_for(method, values, 16, start) if rows is None else rows
-    return trainer_for(folder, method, values, rows, moved(start), start), rows
+def trained(folder, name, micro, dtype=torch.float64, **arguments):
+    """Two steps of 16 examples; the trainer and the gradients of each step."""
+    method, values = METHODS[name], METHODS[name].check_params(CASES[name])
+    model = tiny_llama(**SMALL | {"num_hidden_layers": 2}).to(dtype)
+    start, policy = start_and_policy(method, values, model)
+    rows, seen = rows_for(method, values, 32, start), WholeGradients()
+    settings = {"max_steps": 2, "optim": "adamw_torch_fused", "learning_rate": 0.01, "max_grad_norm": 1.0}
+    trainer = trainer_for(
+        folder, method, values, rows, policy, start, callbacks=[seen],
+        per_device_train_batch_size=micro, gradient_accumulation_steps=2, **settings | arguments,
+    )  # fmt: skip
+    trainer.train()
+    return trainer, seen.steps
 
 
-def share(rows, rank, micro):
-    """The rows of one process, where each takes every other micro-batch."""
-    parts = [rows[i : i + micro] for i in range(0, len(rows), micro)]
-    return [row for part in parts[rank::2] for row in part]
-
-
-def whole(gradients):
-    return {name: gradient.full_tensor() for name, gradient in gradients.items()}
+def losses(trainer):
+    return [row["loss"] for row in trainer.state.log_history if "loss" in row]
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_sharded_policy_has_the_loss_and_gradients_of_a_whole_one(tmp_path, name):
-    def work(rank):
-        trainer, rows = trainer_of(tmp_path, name)
-        shard(trainer.model)
-        loss, gradients = step_gradients(trainer, share(rows, rank, 4), 4)
-        torch.save((loss, whole(gradients)), tmp_path / f"{rank}.pt")
-
-    in_two_processes(tmp_path, work)
-    trainer, rows = trainer_of(tmp_path, name)
-    loss, expected = step_gradients(trainer, rows, 8)
-    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
-    assert sum(part[0] for part in found) / 2 == pytest.approx(loss, rel=1e-6)
-    for _, gradients in found:
-        assert_same_gradients(gradients, expected, 1e-6)
-
-
-def test_processes_with_other_numbers_of_rows_and_tokens_do_not_wait_for_one_another(tmp_path, monkeypatch):
-    """Layers and head gather weights whenever they run, so every process must run them equally often."""
-    monkeypatch.setattr("po.logps.CHUNK_BYTES", 4 * 60 * 8)  # eight tokens of the head at a time
-    method, values = METHODS["pl_dpo"], METHODS["pl_dpo"].check_params({})
-    start = layered_llama()
-    rows = sorted(rows_for(method, values, 24, start), key=lambda row: len(row["candidates_ids"]))
-    rows = [*rows[:8], *rows[-8:]]
-    counts = [sum(len(row["candidates_ids"]) for row in part) for part in (rows[:8], rows[8:])]
-    assert counts[0] // 8 != counts[1] // 8
+def test_a_sharded_policy_has_the_losses_and_gradients_of_a_whole_one(tmp_path, name, monkeypatch):
+    """The head runs in several chunks, as it does with a large vocabulary."""
+    monkeypatch.setattr("po.logps.CHUNK_BYTES", 4 * 60 * 32)
 
     def work(rank):
-        trainer, _ = trainer_of(tmp_path, "pl_dpo", rows)
-        shard(trainer.model, head=True)
-        loss, gradients = step_gradients(trainer, share(rows, rank, 8), 8)
-        torch.save((loss, whole(gradients)), tmp_path / f"{rank}.pt")
+        trainer, gradients = trained(tmp_path, name, 4)
+        assert all(map(sharded, trainer.model.parameters()))
+        assert trainer.is_fsdp_enabled and trainer.accelerator.num_processes == 2
+        torch.save((losses(trainer), gradients, trainer.loss_state.state_dict()), tmp_path / f"{rank}.pt")
 
-    in_two_processes(tmp_path, work)
-    trainer, _ = trainer_of(tmp_path, "pl_dpo", rows)
-    loss, expected = step_gradients(trainer, rows, 16)
-    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
-    assert sum(part[0] for part in found) / 2 == pytest.approx(loss, rel=1e-6)
-    assert_same_gradients(found[0][1], expected, 1e-6)
-
-
-def test_a_reference_follows_a_sharded_policy_and_is_saved_and_loaded(tmp_path):
-    start, policy = layered_llama(), moved(layered_llama())
-
-    def work(rank):
-        ours, theirs = copy.deepcopy(start), copy.deepcopy(policy)
-        reference = MovingReference(
-            ours, lambda: list(zip(ours.parameters(), theirs.parameters(), strict=True))
-        )
-        shard(theirs)
-        reference.follow(0.6)
-        torch.save(ours.state_dict(), tmp_path / f"{rank}.pt")
-        reference.save(tmp_path, writes=rank == 0)
-        torch.distributed.barrier()
-        shard(ours)  # a reference that is sharded too
-        reference.follow(1.0)
-        for parameter, target in zip(ours.parameters(), policy.parameters(), strict=True):
-            assert torch.allclose(parameter.full_tensor(), target, atol=1e-12)
-        reference.load(tmp_path)
-        for key, tensor in torch.load(tmp_path / f"{rank}.pt").items():
-            assert torch.equal(ours.state_dict()[key].full_tensor(), tensor)
-
-    in_two_processes(tmp_path, work)
-    expected = {key: tensor.lerp(policy.state_dict()[key], 0.6) for key, tensor in start.state_dict().items()}
+    in_two_processes(tmp_path, work, sharded=True)
+    trainer, expected = trained(tmp_path, name, 8)
     for rank in range(2):
-        for key, tensor in torch.load(tmp_path / f"{rank}.pt").items():
-            assert torch.equal(tensor, expected[key]), key
+        found_losses, found, state = torch.load(tmp_path / f"{rank}.pt", weights_only=False)
+        assert found_losses == pytest.approx(losses(trainer), rel=1e-5)
+        for ours, theirs in zip(found, expected, strict=True):
+            assert max(gradient.norm() for gradient in theirs.values()) > 1e-4
+            assert_same_gradients(ours, theirs, 1e-5)
+        for key, value in trainer.loss_state.state_dict().items():
+            assert state[key] == pytest.approx(value, rel=1e-6)
 
 
-def test_the_first_step_of_a_sharded_policy_is_watched(tmp_path):
+def answers(trainer, rows):
+    """Summed log-probabilities under the trained policy, as a step sees them."""
+    with torch.no_grad():
+        return completion_values(trainer.model_wrapped, text_part(trainer.data_collator(rows)))[0]["logps"]
+
+
+def test_in_bfloat16_a_sharded_policy_still_answers_in_float32(tmp_path):
+    """Accelerate would round the answers to bfloat16, in which -25.83 and -25.88 are one number."""
+
     def work(rank):
-        trainer, rows = trainer_of(tmp_path, "dpo")
-        shard(trainer.model)
-        step_gradients(trainer, share(rows, rank, 4), 4)
-        for rate, refused in ((0.0, False), (1e-3, False), (1e-30, True)):
-            watch, optimizer = FirstStepChanges(), torch.optim.SGD(trainer.model.parameters(), lr=rate)
-            known = (trainer.args, TrainerState(), TrainerControl())
-            watch.on_pre_optimizer_step(*known, model=trainer.model, optimizer=optimizer)
-            optimizer.step()
-            try:
-                watch.on_optimizer_step(*known, model=trainer.model, optimizer=optimizer)
-                assert not refused
-            except InputFault as fault:
-                assert refused and "changed no weights" in str(fault)
+        trainer, _ = trained(tmp_path, "dpo", 4, torch.float32, bf16=True, learning_rate=0.0)
+        policy = trainer.accelerator.state.fsdp_plugin.mixed_precision_policy
+        assert (policy.param_dtype, policy.reduce_dtype) == (torch.bfloat16, torch.float32)
+        torch.save(answers(trainer, trainer.train_dataset[:8]), tmp_path / f"{rank}.pt")
 
-    in_two_processes(tmp_path, work)
+    in_two_processes(tmp_path, work, sharded=True)
+    trainer, _ = trained(tmp_path, "dpo", 8, torch.float32, learning_rate=0.0)
+    expected = answers(trainer, trainer.train_dataset[:8])
+    found = torch.load(tmp_path / "0.pt")
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, found.bfloat16().float())
+    assert torch.allclose(found, expected, atol=0.3)
+
+
+def test_a_learning_rate_that_rounding_loses_is_seen_in_a_sharded_policy_too(tmp_path):
+    def work(rank):
+        with pytest.raises(InputFault, match="the first step changed no weights"):
+            trained(tmp_path, "dpo", 4, learning_rate=1e-30)
+
+    in_two_processes(tmp_path, work, sharded=True)
+
+
+def test_fsdp_of_version_1_is_refused_and_no_fsdp_is_left_alone():
+    first = SimpleNamespace(state=SimpleNamespace(fsdp_plugin=SimpleNamespace(fsdp_version=1)))
+    with pytest.raises(InputFault, match="FSDP of version 1 is not offered; set fsdp_version to 2"):
+        keep_answers_exact(first)
+    keep_answers_exact(SimpleNamespace(state=SimpleNamespace()))

@@ -4,11 +4,11 @@ import pytest
 import torch
 from trainer_cases import (
     assert_same_gradients,
-    moved,
     plain_inputs,
     reference_for,
     rows_for,
     small_llama,
+    start_and_policy,
     step_gradients,
     trainer_for,
     with_stored,
@@ -57,8 +57,7 @@ WITH_NLL = [
 def setting(tmp_path, name, n=8, **params):
     """A trainer, its rows, and the model that it starts from."""
     method, values = values_of(name, **params)
-    start = small_llama()
-    policy = moved(start)
+    start, policy = start_and_policy(method, values, small_llama())
     rows = rows_for(method, values, n, start)
     return trainer_for(tmp_path, method, values, rows, policy, start), rows, policy, start
 
@@ -99,6 +98,7 @@ def test_a_step_is_that_of_the_loss_written_down_without_the_trainer(tmp_path, n
     loss, found = step_gradients(trainer, rows, 8)
     inputs = plain_inputs(method, values, policy, start, rows)
     taken = {key: inputs[key] for key in method.inputs if key in inputs}
+    assert taken.get("kl", torch.ones(())) > 0  # a negative one is clamped, and would not be looked at
     expected = method.loss(**taken, **method.loss_arguments(values)).mean()
     expected.backward()
     assert loss == pytest.approx(expected.item(), rel=1e-5, abs=1e-5)

@@ -31,6 +31,12 @@ def moved(model, seed=9):
     return model
 
 
+def start_and_policy(method, values, model):
+    """The model and one that has moved from it; the other way round for KTO, whose KL is then above 0."""
+    other = moved(model)
+    return (other, model) if "policy_mismatched" in method.needed(values) else (model, other)
+
+
 def plain_rows(form, n, seed=0):
     """Rows of a data form with all that any method reads of the data."""
     generator = random.Random(seed)
