@@ -53,9 +53,11 @@ class MovingReference(LiveReference):
         found = {}
         for index, (ours, _) in enumerate(self._pairs()):
             with _gathered([ours]):
-                found[str(index)] = _whole(ours).contiguous().cpu()
+                whole = _whole(ours)
+                if writes:
+                    found[str(index)] = whole.to("cpu", copy=True).contiguous()
         if writes:
-            save_file({name: tensor.clone() for name, tensor in found.items()}, folder / _FILE)
+            save_file(found, folder / _FILE)
 
     @torch.no_grad()
     def load(self, folder: Path) -> None:

@@ -11,7 +11,6 @@ Exit    0 trained or already trained, 65 bad data or settings,
 """
 
 import argparse
-import importlib.metadata
 import json
 import sys
 import time
@@ -56,6 +55,7 @@ def train(settings: TrainSettings) -> int:
     Raises:
         InputFault: data or settings that cannot be trained with.
     """
+    from po.cell_output import facts_of_training, save_model, write_card
     from po.checkpoint import INTERRUPTED, AttemptCallback, newest_checkpoint, publish
     from po.models import load_tokenizer
 
@@ -72,10 +72,13 @@ def train(settings: TrainSettings) -> int:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if callback.interrupted:
             return INTERRUPTED
-        _save_model(settings, trainer, attempt / "model")
+        save_model(settings, trainer, attempt / "model")
         if trainer.is_world_process_zero():
             tokenizer.save_pretrained(attempt / "model")
-            result = _result(settings, trainer, time.time() - started, resumed=checkpoint is not None)
+            write_card(settings, settings.recipe, trainer, attempt / "model")
+            result = facts_of_training(
+                settings, trainer, time.time() - started, resumed=checkpoint is not None
+            )
             publish(attempt, settings.folder, result, trainer.state.log_history, keep_attempts=keep)
     return 0
 
@@ -174,42 +177,6 @@ def _with_new_adapter(settings: TrainSettings, model: Any) -> Any:
     from po.adapters import with_adapter
 
     return with_adapter(model, settings.model["adapter"], seed=settings.seed)
-
-
-def _save_model(settings: TrainSettings, trainer: Any, folder: Path) -> None:
-    """Writes whole weights, whatever was trained: all that follows reads those."""
-    if not settings.model.get("adapter"):
-        trainer.save_model(str(folder))
-        return
-    import torch
-
-    from po.merging import save_merged
-    from po.start import load_plain, start_of
-
-    start = start_of(settings.model, settings.parent)
-    dtype = getattr(torch, settings.model["dtype"])
-    save_merged(trainer, folder, lambda: load_plain(start, settings.model), dtype)
-
-
-def _result(settings: TrainSettings, trainer: Any, seconds: float, *, resumed: bool) -> dict[str, Any]:
-    """Content of ``train.json``; the seconds are those of the last attempt."""
-    import torch
-
-    packages = ("torch", "transformers", "accelerate", "peft")
-    return {
-        "schema": 1,
-        "stage_hash": settings.stage_hash,
-        "method": settings.recipe.method.name if settings.recipe else None,
-        "steps": trainer.state.global_step,
-        "rows": len(trainer.train_dataset),
-        "seconds": round(seconds, 3),
-        "tokens": trainer.state.num_input_tokens_seen,
-        "resumed": resumed,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "processes": trainer.accelerator.num_processes,
-        "threads": torch.get_num_threads(),
-        "versions": {name: importlib.metadata.version(name) for name in packages},
-    }
 
 
 def _publish_untrained(settings: TrainSettings) -> None:
