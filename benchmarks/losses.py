@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from po.method import Method
 from po.methods import METHODS
+from po.methods.method import Method
 
 BATCH, CANDIDATES, TOKENS, ROWS_AT_ONCE, REPEATS = 1024, 4, 32, 256, 30
 SCALARS = ("kl", "reward_shift", "batch_margin", "running_margin")

@@ -17,9 +17,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 from trl import SFTConfig, SFTTrainer
 
 from experiments.memory import keep_freed_memory
-from po.collate import Collator
 from po.methods import METHODS
-from po.trainer import MethodTrainer
+from po.training.collate import Collator
+from po.training.trainer import MethodTrainer
 
 STEPS, ROWS, VOCABULARY = 7, 64, 5000
 

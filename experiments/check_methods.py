@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from experiments.problems import Problem, did_you_mean, nearest
 from experiments.raw_entries import Place, Raw, items, unknown_name
 from experiments.schema import Training
-from po.aliases import ADVICE
 from po.methods import Method, MethodError, resolve
+from po.methods.aliases import ADVICE
 
 TRAINING_KEYS = frozenset(Training.model_fields)
 

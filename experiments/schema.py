@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from experiments.problems import nearest
 from experiments.schema_tasks import Count, Entry, Name, Positive, Seed, Task
-from po.adapter_settings import AdapterSettings
+from po.models.adapter_settings import AdapterSettings
 
 Condition = Any  # a value, a list of values, or a mapping of lt, le, gt, ge; checked in selectors.py
 
@@ -47,7 +47,7 @@ class FromScratch(Entry):
 
 
 class Adapter(Entry):
-    """Adapters (LoRA) that are trained in place of a model's weights; see ``po.adapter_settings``.
+    """Adapters (LoRA) that are trained in place of a model's weights; see ``po.models.adapter_settings``.
 
     ``reference`` is ``off`` unless given; ``copy`` where the weights are quantized, which would be rounded
     again if every cell started from the merged weights of the one above.

@@ -23,8 +23,8 @@ _PRELOAD = [
     "transformers.trainer",
     "eval.score",
     "eval.transformers_backend",
-    "po.trainer",
-    "po.checkpoint",
+    "po.training.trainer",
+    "po.training.checkpoint",
 ]
 
 

@@ -9,16 +9,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from po.library.config import PreferenceConfig
+    from po.library.trainer import PreferenceTrainer
     from po.methods import METHODS
-    from po.preference_config import PreferenceConfig
-    from po.preference_trainer import PreferenceTrainer
 
 __all__ = ["METHODS", "PreferenceConfig", "PreferenceTrainer"]
 
 _PLACES = {
     "METHODS": "po.methods",
-    "PreferenceConfig": "po.preference_config",
-    "PreferenceTrainer": "po.preference_trainer",
+    "PreferenceConfig": "po.library.config",
+    "PreferenceTrainer": "po.library.trainer",
 }
 
 

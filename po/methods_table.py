@@ -8,9 +8,9 @@ Writes  Markdown to stdout
 import sys
 from collections.abc import Sequence
 
-from po.hyperparameters import shown
-from po.method import LENGTH_NORM, NLL_REDUCTION, Method
 from po.methods import METHODS
+from po.methods.hyperparameters import shown
+from po.methods.method import LENGTH_NORM, NLL_REDUCTION, Method
 
 _EXPLAINED = ("nll_reduction", "length_norm")
 

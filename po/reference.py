@@ -22,12 +22,12 @@ import torch
 from torch import nn
 
 from po.faults import InputFault, told
-from po.mismatch import with_mismatched
-from po.models import write_json
-from po.quantize import is_quantized
-from po.reference_values import reference_values, with_values
+from po.models.loading import write_json
+from po.models.quantize import is_quantized
+from po.models.start import Start, load_start, start_of
+from po.references.mismatch import with_mismatched
+from po.references.values import reference_values, with_values
 from po.rows import Row, read_training_rows, rows_digest
-from po.start import Start, load_start, start_of
 
 
 def weights_digest(model: nn.Module) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from po.faults import InputFault
-from po.hyperparameters import MethodError
 from po.methods import Method, resolve
+from po.methods.hyperparameters import MethodError
 
 _REMEDY = "run experiments.run again, it writes the file anew"
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from po.faults import told
-from po.models import POINTER
+from po.models.loading import POINTER
 from po.settings import Recipe, TrainSettings, read_settings
 
 
@@ -55,9 +55,9 @@ def train(settings: TrainSettings) -> int:
     Raises:
         InputFault: data or settings that cannot be trained with.
     """
-    from po.cell_output import facts_of_training, save_model, write_card
-    from po.checkpoint import INTERRUPTED, AttemptCallback, newest_checkpoint, publish
-    from po.models import load_tokenizer
+    from po.models.loading import load_tokenizer
+    from po.training.cell_output import facts_of_training, save_model, write_card
+    from po.training.checkpoint import INTERRUPTED, AttemptCallback, newest_checkpoint, publish
 
     if settings.recipe is None:
         _publish_untrained(settings)
@@ -95,7 +95,7 @@ def _shared_attempt(folder: Path) -> Path:
     """A new attempt's folder, the same in every process of a distributed run."""
     from accelerate.utils import broadcast_object_list
 
-    from po.checkpoint import new_attempt
+    from po.training.checkpoint import new_attempt
 
     names = [str(new_attempt(folder)) if _processes().is_main_process else ""]
     return Path(broadcast_object_list(names)[0])
@@ -118,12 +118,12 @@ def make_trainer(
     """
     from transformers import TrainingArguments
 
-    from po.arguments import trainer_arguments
-    from po.cell_reference import cell_reference, completed_rows
-    from po.collate import Collator
-    from po.models import disable_dropout
+    from po.models.loading import disable_dropout
+    from po.references.cell import cell_reference, completed_rows
     from po.rows import read_training_rows
-    from po.trainer import MethodTrainer
+    from po.training.arguments import trainer_arguments
+    from po.training.collate import Collator
+    from po.training.trainer import MethodTrainer
 
     method, training = recipe.method, recipe.training
     rows = read_training_rows(recipe.data, method.data)
@@ -152,8 +152,8 @@ def make_trainer(
 
 def start_model(settings: TrainSettings, tokenizer: Any) -> Any:
     """The model before its first step, without adapters: the parent's, the hub's, or a new one."""
-    from po.models import build_model, load_model
-    from po.start import start_of
+    from po.models.loading import build_model, load_model
+    from po.models.start import start_of
 
     if settings.parent is None and settings.model["from_scratch"]:
         return build_model(settings.model, tokenizer, settings.seed)
@@ -165,7 +165,7 @@ def _with_earlier_adapter(settings: TrainSettings, model: Any) -> Any:
     """The model with the parent's adapter, where training goes on with that."""
     if not settings.model.get("adapter"):
         return model
-    from po.start import continued, start_of
+    from po.models.start import continued, start_of
 
     return continued(model, start_of(settings.model, settings.parent))
 
@@ -174,14 +174,14 @@ def _with_new_adapter(settings: TrainSettings, model: Any) -> Any:
     """The model with a new adapter, where it is to have one and has none yet."""
     if not settings.model.get("adapter") or hasattr(model, "peft_config"):
         return model
-    from po.adapters import with_adapter
+    from po.models.adapters import with_adapter
 
     return with_adapter(model, settings.model["adapter"], seed=settings.seed)
 
 
 def _publish_untrained(settings: TrainSettings) -> None:
     """A cell that is measured as it is: a pointer to the hub, or the weights that training starts from."""
-    from po.models import load_tokenizer, write_json
+    from po.models.loading import load_tokenizer, write_json
 
     if not _processes().is_main_process:
         return

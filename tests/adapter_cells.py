@@ -6,9 +6,9 @@ from tiny_training import MODEL, TRAINING, make_experiment, random_pairs, tiny_l
 from transformers import TrainingArguments
 
 from po import train
-from po.collate import Collator
 from po.methods import METHODS, resolve
-from po.trainer import MethodTrainer
+from po.training.collate import Collator
+from po.training.trainer import MethodTrainer
 
 ADAPTER = {
     "r": 4,

@@ -7,14 +7,14 @@ from peft import LoraConfig
 from tiny_models import tiny
 from tiny_training import EOS, random_pairs, tiny_llama
 
-from po.adapters import adapter_reference, with_adapter
-from po.collate import Collator
-from po.engine import attach_engine, completion_logps
+from po.engine.forward import attach_engine, completion_logps
+from po.engine.token_values import Asked
 from po.faults import InputFault
-from po.merging import merged_copy
-from po.models import disable_dropout
-from po.references import LiveReference
-from po.token_values import Asked
+from po.models.adapters import adapter_reference, with_adapter
+from po.models.loading import disable_dropout
+from po.models.merging import merged_copy
+from po.references.sources import LiveReference
+from po.training.collate import Collator
 
 KINDS = ["off", "copy", "merged"]
 SMALL = {"r": 4, "alpha": 8.0}

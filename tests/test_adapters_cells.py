@@ -18,9 +18,9 @@ from eval.backends import ModelSource
 from eval.decoding import Decoding
 from eval.transformers_backend import TransformersBackend
 from po import train
-from po.checkpoint import INTERRUPTED, MARKER, AttemptCallback
-from po.collate import Collator
-from po.engine import attach_engine, completion_logps
+from po.engine.forward import attach_engine, completion_logps
+from po.training.checkpoint import INTERRUPTED, MARKER, AttemptCallback
+from po.training.collate import Collator
 
 KINDS = ["off", "copy", "merged"]
 

@@ -9,8 +9,8 @@ from torch.distributed.tensor import DTensor
 from two_processes import in_two_processes
 
 from po import train
-from po.adapters import adapter_reference, with_adapter
-from po.merging import save_merged
+from po.models.adapters import adapter_reference, with_adapter
+from po.models.merging import save_merged
 
 pytestmark = pytest.mark.slow
 SETTINGS = {"r": 4, "modules_to_save": ["lm_head"]}

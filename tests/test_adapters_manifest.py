@@ -7,8 +7,8 @@ from manifests import changed, faults, loaded, only_fault
 
 from experiments.schema import Adapter, Model
 from experiments.unit_identity import Contents
-from po.adapter_settings import INITIAL, REFERENCES, AdapterSettings
-from po.quantize import QUANTIZATIONS
+from po.models.adapter_settings import INITIAL, REFERENCES, AdapterSettings
+from po.models.quantize import QUANTIZATIONS
 
 HUB = {"id": "org/name", "revision": "a" * 40}
 

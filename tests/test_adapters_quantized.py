@@ -10,14 +10,14 @@ from tiny_training import MODEL, random_pairs, read_log, tiny_llama
 from transformers import LlamaForCausalLM
 
 from po import train
-from po.adapters import adapter_reference, with_adapter
-from po.collate import Collator
-from po.engine import attach_engine, completion_logps
+from po.engine.forward import attach_engine, completion_logps
+from po.engine.token_values import Asked
 from po.faults import InputFault
-from po.models import load_model
-from po.quantize import QUANTIZATIONS, check_hardware, is_quantized
+from po.models.adapters import adapter_reference, with_adapter
+from po.models.loading import load_model
+from po.models.quantize import QUANTIZATIONS, check_hardware, is_quantized
 from po.reference import weights_digest
-from po.token_values import Asked
+from po.training.collate import Collator
 
 
 def works(kind):

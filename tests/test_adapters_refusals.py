@@ -6,12 +6,12 @@ from peft import LoraConfig, PromptTuningConfig
 from tiny_models import tiny
 from tiny_training import random_pairs, tiny_llama
 
-from po.adapter_settings import INITIAL, REFERENCES, AdapterSettings
-from po.adapters import adapter_reference, with_adapter
-from po.collate import Collator
-from po.engine import attach_engine, completion_logps
+from po.engine.forward import attach_engine, completion_logps
 from po.faults import InputFault
-from po.merging import merged_copy
+from po.models.adapter_settings import INITIAL, REFERENCES, AdapterSettings
+from po.models.adapters import adapter_reference, with_adapter
+from po.models.merging import merged_copy
+from po.training.collate import Collator
 
 
 def refusal(settings, model=None):

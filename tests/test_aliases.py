@@ -2,8 +2,8 @@
 
 import pytest
 
-from po.aliases import ADVICE, AMBIGUOUS, METHOD_ALIASES, PARAMETER_ALIASES, PRESETS
 from po.methods import METHODS, MethodError, ParameterError, resolve
+from po.methods.aliases import ADVICE, AMBIGUOUS, METHOD_ALIASES, PARAMETER_ALIASES, PRESETS
 
 DPO_TRAINER = {
     "sigmoid": "dpo",

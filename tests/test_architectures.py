@@ -7,10 +7,10 @@ import torch
 from tiny_models import CAUSAL, DENSE, SCALED, WINDOW, assert_same_gradients, gradients, tiny, with_reference
 from tiny_training import EOS, preference_trainer, random_pairs
 
-from po.collate import Collator
-from po.engine import attach_engine, completion_logps, completion_values
-from po.models import disable_dropout
-from po.token_values import Asked
+from po.engine.forward import attach_engine, completion_logps, completion_values
+from po.engine.token_values import Asked
+from po.models.loading import disable_dropout
+from po.training.collate import Collator
 
 SIDES = ("chosen_ids", "rejected_ids")
 

@@ -7,13 +7,13 @@ import torch
 from tiny_models import ENCODER_DECODERS, assert_same_gradients, gradients, tiny, with_reference
 from tiny_training import EOS, preference_trainer, random_pairs
 
-from po.collate import Collator
-from po.engine import attach_engine, completion_logps, completion_values
+from po.engine.forward import attach_engine, completion_logps, completion_values
+from po.engine.token_values import Asked
 from po.faults import InputFault
-from po.mismatch import with_mismatched
-from po.models import disable_dropout
-from po.reference_values import reference_values, with_values
-from po.token_values import Asked
+from po.models.loading import disable_dropout
+from po.references.mismatch import with_mismatched
+from po.references.values import reference_values, with_values
+from po.training.collate import Collator
 
 ROMANIAN, GERMAN = 58, 59  # languages of an mBART
 

@@ -9,13 +9,13 @@ from tiny_models import MIXTURES, assert_same_gradients, gradients, tiny
 from tiny_training import preference_trainer, random_pairs
 from transformers import SwitchTransformersConfig, SwitchTransformersForConditionalGeneration
 
-from po.collate import Collator
-from po.engine import attach_engine, completion_values
+from po.engine.forward import attach_engine, completion_values
+from po.engine.routers import has_router
+from po.engine.token_values import Asked
 from po.faults import InputFault
-from po.models import disable_dropout
-from po.references import LiveReference
-from po.routers import has_router
-from po.token_values import Asked
+from po.models.loading import disable_dropout
+from po.references.sources import LiveReference
+from po.training.collate import Collator
 
 ROUTED = [*MIXTURES, "granitemoe"]
 

@@ -19,15 +19,15 @@ from tiny_vision import (
 )
 from transformers import PaliGemmaForConditionalGeneration
 
-from po.collate import Collator
 from po.data.tokenize import completion_ids
-from po.engine import attach_engine, completion_logps
+from po.engine.forward import attach_engine, completion_logps
+from po.engine.images import ImageTensors, ImageTokenizer, prompt_with_images, token_marks
 from po.faults import InputFault
-from po.images import ImageTensors, ImageTokenizer, prompt_with_images, token_marks
-from po.mismatch import with_mismatched
-from po.models import disable_dropout
-from po.reference_values import reference_values, with_values
+from po.models.loading import disable_dropout
+from po.references.mismatch import with_mismatched
+from po.references.values import reference_values, with_values
 from po.rows import rows_digest
+from po.training.collate import Collator
 
 IMAGES_OF_A_ROW = [IMAGE] * TOKENS_A_PICTURE
 

@@ -9,11 +9,11 @@ from tiny_training import MODEL, preference_trainer, random_pairs
 from tiny_vision import IMAGE, picture_pairs, pictures, processor, tiny_llava
 from transformers import AutoModelForCausalLM, CLIPConfig, CLIPModel
 
-from po.collate import Collator
-from po.engine import attach_engine, completion_logps
+from po.engine.forward import attach_engine, completion_logps
+from po.engine.images import ImageTensors
 from po.faults import InputFault
-from po.images import ImageTensors
-from po.models import check_attention, disable_dropout, drops_out, load_model, model_class
+from po.models.loading import check_attention, disable_dropout, drops_out, load_model, model_class
+from po.training.collate import Collator
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*changes the logits of its head")
 

@@ -8,9 +8,15 @@ import torch
 from tiny_models import tiny
 from tiny_training import tiny_llama
 
-from po.density import balanced_sample, density_ratio, held_out_auc, prompt_vectors, with_density_ratios
 from po.faults import InputFault
 from po.methods import METHODS
+from po.references.density import (
+    balanced_sample,
+    density_ratio,
+    held_out_auc,
+    prompt_vectors,
+    with_density_ratios,
+)
 
 EARLY, LATE = range(3, 10), range(40, 47)  # token ids of two kinds of prompts
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tiny_training import add_dpo, change_training, make_experiment, read_log
 
 from po import train
-from po.checkpoint import MARKER
+from po.training.checkpoint import MARKER
 
 ROOT = pathlib.Path(__file__).parent.parent
 TIMEOUT_S = 150

@@ -17,9 +17,9 @@ from trainer_cases import SMALL, assert_same_gradients, moved, rows_for, step_gr
 from two_processes import in_two_processes, start_two_processes
 
 from po import train
-from po.checkpoint import MARKER, AttemptCallback
 from po.methods import METHODS
-from po.moving_reference import MovingReference
+from po.references.moving import MovingReference
+from po.training.checkpoint import MARKER, AttemptCallback
 
 
 def layered_llama(seed=0):
@@ -36,7 +36,7 @@ def shard(model):
 
 def test_processes_with_other_numbers_of_rows_and_tokens_do_not_wait_for_one_another(tmp_path, monkeypatch):
     """Layers and head gather weights whenever they run, so every process must run them equally often."""
-    monkeypatch.setattr("po.logps.CHUNK_BYTES", 4 * 60 * 8)  # eight tokens of the head at a time
+    monkeypatch.setattr("po.engine.logps.CHUNK_BYTES", 4 * 60 * 8)  # eight tokens of the head at a time
     method, values = METHODS["pl_dpo"], METHODS["pl_dpo"].check_params({})
     start = layered_llama()
     rows = sorted(rows_for(method, values, 24, start), key=lambda row: len(row["candidates_ids"]))

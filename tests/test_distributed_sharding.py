@@ -10,11 +10,11 @@ from trainer_cases import SMALL, assert_same_gradients, rows_for, start_and_poli
 from transformers import TrainerCallback
 from two_processes import in_two_processes
 
-from po.engine import completion_values
+from po.engine.forward import completion_values
 from po.faults import InputFault
 from po.methods import METHODS
-from po.references import text_part
-from po.sharding import keep_answers_exact
+from po.models.sharding import keep_answers_exact
+from po.references.sources import text_part
 
 CASES = {
     "dpo": {},
@@ -64,7 +64,7 @@ def losses(trainer):
 @pytest.mark.parametrize("name", CASES)
 def test_a_sharded_policy_has_the_losses_and_gradients_of_a_whole_one(tmp_path, name, monkeypatch):
     """The head runs in several chunks, as it does with a large vocabulary."""
-    monkeypatch.setattr("po.logps.CHUNK_BYTES", 4 * 60 * 32)
+    monkeypatch.setattr("po.engine.logps.CHUNK_BYTES", 4 * 60 * 32)
 
     def work(rank):
         trainer, gradients = trained(tmp_path, name, 4)

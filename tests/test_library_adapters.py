@@ -9,7 +9,7 @@ from tiny_training import random_pairs, tiny_llama
 from transformers import BitsAndBytesConfig
 
 from po.faults import InputFault
-from po.quantize import check_hardware
+from po.models.quantize import check_hardware
 
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
 

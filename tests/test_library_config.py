@@ -10,10 +10,10 @@ import pytest
 from transformers import HfArgumentParser, TrainingArguments
 
 from po import METHODS, PreferenceConfig
-from po.aliases import PARAMETER_ALIASES
 from po.faults import InputFault
-from po.hyperparameters import MethodError, ParameterError, Range
-from po.trl_options import MOVED
+from po.library.trl_options import MOVED
+from po.methods.aliases import PARAMETER_ALIASES
+from po.methods.hyperparameters import MethodError, ParameterError, Range
 
 CPU = {"report_to": "none", "use_cpu": True}
 

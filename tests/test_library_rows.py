@@ -7,7 +7,7 @@ from tiny_training import EOS, random_pairs
 
 from po import PreferenceConfig
 from po.faults import InputFault
-from po.preference_rows import prepare_rows, source_of
+from po.library.rows import prepare_rows, source_of
 
 PAIR = {"prompt_ids": [1, 11, 12, 13, 14, 15], "chosen_ids": [21, 22, 23, EOS], "rejected_ids": [31, EOS]}
 

@@ -11,7 +11,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from po import METHODS, PreferenceConfig, PreferenceTrainer
 from po.faults import InputFault
-from po.references import LiveReference, StoredReference
+from po.references.sources import LiveReference, StoredReference
 
 UNPAIRED = [
     {"prompt_ids": row["prompt_ids"], "completion_ids": row[f"{side}_ids"], "desirable": side == "chosen"}

@@ -4,8 +4,8 @@ import pytest
 import torch
 from worked_inputs import CHOSEN_LENGTH, REJECTED_LENGTH, SUMMED
 
-from po.logp_rules import TOKEN_RULES, sampled, shared_length
 from po.methods import METHODS
+from po.methods.logp_rules import TOKEN_RULES, sampled, shared_length
 
 LENGTHS = (CHOSEN_LENGTH.long(), REJECTED_LENGTH.long())
 

@@ -6,10 +6,10 @@ from tiny_models import assert_same_gradients, gradients
 from tiny_training import EOS, VOCABULARY, random_pairs, tiny_llama
 from transformers import Gemma2Config, Gemma2ForCausalLM, GraniteConfig, GraniteForCausalLM
 
-from po import logps
-from po.collate import Collator
-from po.engine import attach_engine, completion_logps
-from po.lengths import length_groups
+from po.engine import logps
+from po.engine.forward import attach_engine, completion_logps
+from po.engine.lengths import length_groups
+from po.training.collate import Collator
 
 SHAPE = {
     "vocab_size": VOCABULARY,

@@ -6,8 +6,8 @@ import pytest
 import torch
 from worked_inputs import inputs_of, row
 
-from po.loss_state import LossState, MismatchedKL, RunningMargin, RunningShift
 from po.methods import METHODS, resolve
+from po.methods.loss_state import LossState, MismatchedKL, RunningMargin, RunningShift
 
 SHIFT = {"beta": 0.1, "delta_rule": "half_sum"}
 MARGIN = {"decay": 0.9, "keep": 1.0}

@@ -9,8 +9,7 @@ from worked_inputs import AVERAGED, CHOSEN_LENGTH, CHOSEN_NLL, SUMMED, inputs_of
 from worked_values import MEANS, WORKED
 
 import po.losses
-from po import stable
-from po.losses import anchored, averaged, divergence, margins, reference_free, transport
+from po.losses import anchored, averaged, divergence, margins, reference_free, stable, transport
 from po.losses.exponents import capped
 from po.methods import METHODS
 

@@ -5,8 +5,8 @@ import torch
 from worked_inputs import inputs_of, losses_and_gradients
 from worked_values import START
 
+from po.losses.stable import log1mexp
 from po.methods import METHODS
-from po.stable import log1mexp
 
 COMPARING = [name for name, method in METHODS.items() if method.data != "supervised"]
 PAIRED = [name for name, method in METHODS.items() if method.paired]

@@ -75,7 +75,10 @@ def test_plan_reports_the_same_faults_with_the_same_exit_code(
         ({"tasks__numbers__metrics": ["chrf", "chrf"]}, "names a metric twice"),
         ({"tasks__numbers__max_prompt_length": 500}, "the 512 positions of 'tiny'"),
         ({"tasks__numbers__target_lang": REMOVED}, "a translation task needs target_lang"),
-        ({"methods__dop": {"from": "sft"}}, "methods.dop: Unknown method 'dop'; did you mean 'dpop' or 'dpo'?"),
+        (
+            {"methods__dop": {"from": "sft"}},
+            "methods.dop: Unknown method 'dop'; did you mean 'dpop' or 'dpo'?",
+        ),
         (
             {"methods__mine": {"method": "dppo", "from": "sft"}},
             "methods.mine.method: Unknown method 'dppo'; did you mean 'dpo' or 'sppo' or 'odpo'?",

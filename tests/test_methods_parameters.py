@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from po.hyperparameters import Choice
 from po.methods import METHODS, ParameterError
+from po.methods.hyperparameters import Choice
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 import torch
 from worked_inputs import AVERAGED, SUMMED, inputs_of
 
-from po.hyperparameters import Range
 from po.methods import METHODS, Method, MethodError, ParameterError, resolve
+from po.methods.hyperparameters import Range
 from po.methods_table import main, methods_table
 
 

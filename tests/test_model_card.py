@@ -12,10 +12,10 @@ from tiny_library import library_trainer, text_pairs, word_tokenizer
 from tiny_training import random_pairs
 
 from po import METHODS
-from po.citations import citations, cited
 from po.methods import resolve
-from po.model_card import CardFacts, DataFacts, model_card, versions, write_model_card
 from po.rows import rows_digest
+from po.training.citations import citations, cited
+from po.training.model_card import CardFacts, DataFacts, model_card, versions, write_model_card
 
 
 def facts(method="dpo", **more):

@@ -6,14 +6,14 @@ import torch
 from tiny_training import MODEL, add_dpo, make_experiment, random_pairs, tiny_llama, write_rows
 
 from po import reference
-from po import reference_values as values_module
-from po.collate import Collator
-from po.engine import attach_engine, completion_logps
+from po.engine.forward import attach_engine, completion_logps
 from po.faults import InputFault
-from po.models import write_json
+from po.models.loading import write_json
 from po.reference import compute, load_reference, weights_digest
-from po.reference_values import reference_values
-from po.references import LiveReference
+from po.references import values as values_module
+from po.references.sources import LiveReference
+from po.references.values import reference_values
+from po.training.collate import Collator
 
 
 @pytest.fixture

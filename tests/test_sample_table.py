@@ -10,8 +10,8 @@ from tiny_library import library_trainer, text_pairs, word_tokenizer
 from tiny_training import random_pairs, tiny_llama
 from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
 
-from po.engine import attach_engine
-from po.sample_table import SampleTable, markdown
+from po.engine.forward import attach_engine
+from po.training.sample_table import SampleTable, markdown
 
 EVERY_STEP = {"eval_strategy": "steps", "eval_steps": 1, "generate_during_eval": True}
 

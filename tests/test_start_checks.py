@@ -7,13 +7,13 @@ import torch
 from tiny_training import random_pairs, tiny_llama
 from trainer_cases import SMALL, moved, rows_for, small_llama, trainer_for
 
-from po.collate import Collator
-from po.engine import attach_engine, completion_logps
+from po.engine.forward import attach_engine, completion_logps
 from po.faults import InputFault
 from po.methods import METHODS
-from po.references import StoredReference
-from po.start_checks import check_agreement
-from po.trainer import MethodTrainer
+from po.references.sources import StoredReference
+from po.training.collate import Collator
+from po.training.start_checks import check_agreement
+from po.training.trainer import MethodTrainer
 
 LENGTHS = torch.tensor([4, 10])
 

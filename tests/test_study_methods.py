@@ -55,4 +55,9 @@ def test_methods_of_every_kind_are_trained_and_measured_in_one_study(tmp_path):
         tuple(json.loads(path.read_text())["kinds"])
         for path in (tmp_path / "runs" / "micro" / "reference").glob("*/reference.json")
     }
-    assert kinds >= {("logps",), ("logps", "entropy"), ("logps", "token_logps"), ("logps", "mismatched_logps")}
+    assert kinds >= {
+        ("logps",),
+        ("logps", "entropy"),
+        ("logps", "token_logps"),
+        ("logps", "mismatched_logps"),
+    }

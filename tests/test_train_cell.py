@@ -19,11 +19,11 @@ from tiny_training import (
 )
 
 from po import train
-from po.checkpoint import INTERRUPTED, MARKER, AttemptCallback, new_attempt, newest_checkpoint
-from po.models import load_tokenizer, write_json
+from po.models.loading import load_tokenizer, write_json
 from po.rows import TEXT_IDS, read_rows
 from po.settings import read_settings
 from po.train import start_model
+from po.training.checkpoint import INTERRUPTED, MARKER, AttemptCallback, new_attempt, newest_checkpoint
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_the_groups_of_similar_length_do_not_change_supervised_training(sft, mon
     run(sft)
     grouped = weights(sft)
     (sft / "model.json").unlink()
-    monkeypatch.setattr("po.lengths.MOST_GROUPS", 1)
+    monkeypatch.setattr("po.engine.lengths.MOST_GROUPS", 1)
     run(sft)
     for name, tensor in weights(sft).items():
         assert torch.allclose(tensor, grouped[name], rtol=1e-3, atol=1e-5), name

@@ -14,9 +14,9 @@ from trainer_cases import (
     with_stored,
 )
 
-from po.engine import attach_engine
+from po.engine.forward import attach_engine
 from po.methods import METHODS, resolve
-from po.references import LiveReference
+from po.references.sources import LiveReference
 
 COMPOSED = (
     "wpo(ipo)", "wpo(simpo)", "mix(dpo, sft)", "mix(dpo, bco_pair, sft)", "tr_dpo(ipo)", "tr_dpo(kto)",

@@ -9,12 +9,12 @@ from tiny_training import preference_trainer, random_pairs, tiny_llama
 from torch import Tensor
 from trainer_cases import Gradients, assert_same_gradients, moved, rows_for
 
-from po.collate import Collator
-from po.engine import attach_engine, completion_logps
-from po.method import Method
+from po.engine.forward import attach_engine, completion_logps
 from po.methods import METHODS
-from po.reference_values import reference_values, with_values
-from po.rewards import from_log_prob
+from po.methods.method import Method
+from po.methods.rewards import from_log_prob
+from po.references.values import reference_values, with_values
+from po.training.collate import Collator
 
 PARAMS = {
     "dpo": {"beta": 0.5},

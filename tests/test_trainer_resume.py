@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from tiny_training import MODEL, make_cell, make_experiment, random_pairs, read_log, write_rows
 
 from po import train
-from po.checkpoint import INTERRUPTED, MARKER, AttemptCallback
 from po.methods import METHODS, resolve
+from po.training.checkpoint import INTERRUPTED, MARKER, AttemptCallback
 
 CASES = {
     "bco": {"udm": True, "prompt_sample_size": 6},
@@ -147,7 +147,7 @@ def test_what_a_checkpoint_keeps_is_needed(base, name, monkeypatch):
         interrupted(folder, signal.SIGTERM)
     (checkpoint,) = [marker.parent for marker in folder.glob(f"attempts/*/checkpoint-*/{MARKER}")]
     if METHODS[name].reference_sync:
-        monkeypatch.setattr("po.moving_reference.MovingReference.load", lambda self, folder: None)
+        monkeypatch.setattr("po.references.moving.MovingReference.load", lambda self, folder: None)
     else:
         (checkpoint / "loss_state.json").unlink()
     assert run(folder) == 0

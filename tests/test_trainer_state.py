@@ -19,9 +19,9 @@ from trainer_cases import (
 from transformers import TrainerCallback
 
 from po.methods import METHODS, resolve
-from po.mismatch import with_mismatched
-from po.moving_reference import MovingReference
-from po.references import StoredReference
+from po.references.mismatch import with_mismatched
+from po.references.moving import MovingReference
+from po.references.sources import StoredReference
 
 REMEMBERING = {"bco": {}, "beta_dpo": {"keep": 0.5}, "sampo": {}, "bco_pair": {"delta_rule": "pooled"}}
 

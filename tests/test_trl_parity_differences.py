@@ -16,7 +16,7 @@ from trl_side import (
     trl,
 )
 
-from po.mismatch import with_mismatched
+from po.references.mismatch import with_mismatched
 
 
 def gap(found, expected):

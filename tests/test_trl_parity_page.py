@@ -8,8 +8,8 @@ import pytest
 from transformers import TrainingArguments
 from trl_side import loss_types, trl
 
-from po.hyperparameters import shown
 from po.methods import METHODS, resolve
+from po.methods.hyperparameters import shown
 
 cpo = pytest.importorskip("trl.experimental.cpo")
 orpo = pytest.importorskip("trl.experimental.orpo")

@@ -18,7 +18,7 @@ from trl_side import (
     unless_gone,
 )
 
-from po.mismatch import with_mismatched
+from po.references.mismatch import with_mismatched
 
 WEIGHTS = {"desirable_weight": 1.3, "undesirable_weight": 0.6}
 CASES = {

@@ -25,7 +25,7 @@ from transformers import (
     T5Config,
 )
 
-from po.reference_values import reference_values, with_values
+from po.references.values import reference_values, with_values
 
 DROPOUT = 0.3
 SPREAD = 0.25  # of all matrices: each token then has its own distribution

@@ -8,10 +8,10 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, TrainingArguments
 
-from po.collate import Collator
 from po.methods import METHODS, resolve
-from po.references import StoredReference
-from po.trainer import MethodTrainer
+from po.references.sources import StoredReference
+from po.training.collate import Collator
+from po.training.trainer import MethodTrainer
 
 VOCABULARY = 60
 EOS = 2

@@ -7,11 +7,11 @@ import torch
 from tiny_training import EOS, preference_trainer, random_ids, random_pairs, tiny_llama
 from transformers import TrainerCallback
 
-from po.engine import attach_engine
-from po.mismatch import with_mismatched
-from po.moving_reference import MovingReference
-from po.reference_values import reference_values, with_values
-from po.references import LiveReference
+from po.engine.forward import attach_engine
+from po.references.mismatch import with_mismatched
+from po.references.moving import MovingReference
+from po.references.sources import LiveReference
+from po.references.values import reference_values, with_values
 
 SMALL = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "head_dim": 8}
 

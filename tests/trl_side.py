@@ -19,10 +19,10 @@ from tiny_training import make_experiment, random_pairs, tiny_llama
 from torch import Tensor
 from transformers import AutoTokenizer, TrainingArguments
 
-from po.cell_reference import live_reference
-from po.collate import Collator
 from po.methods import resolve
-from po.trainer import MethodTrainer
+from po.references.cell import live_reference
+from po.training.collate import Collator
+from po.training.trainer import MethodTrainer
 
 trl = pytest.importorskip("trl")
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from po.method import Method
 from po.methods import METHODS
+from po.methods.method import Method
 
 LOG_PROBS = ("policy_chosen", "policy_rejected", "reference_chosen", "reference_rejected")
 

@@ -14,7 +14,7 @@ from typing import Any
 from po.data.forms import Form, Row, with_prompt
 from po.data.pairing import pairs_from_ranked, unpaired_from_pairs
 from po.faults import InputFault
-from po.hyperparameters import nearest
+from po.methods.hyperparameters import nearest
 
 __all__ = ["ADAPTERS", "Adapter", "adapter_named", "pairs_from_ranked", "unpaired_from_pairs"]
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from po.faults import InputFault
-from po.hyperparameters import nearest
+from po.methods.hyperparameters import nearest
 
 Row = dict[str, Any]
 Message = Mapping[str, Any]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from po.data.forms import Row, Text, text_row
 from po.faults import InputFault
-from po.hyperparameters import nearest
+from po.methods.hyperparameters import nearest
 
 Pairing = Literal["best-worst", "adjacent", "all"]
 PAIRINGS: tuple[Pairing, ...] = ("best-worst", "adjacent", "all")

@@ -6,7 +6,7 @@ from typing import Literal
 from po.data.forms import FORMS, Form
 from po.data.truncate import TRUNCATIONS, Truncation
 from po.faults import InputFault
-from po.hyperparameters import nearest
+from po.methods.hyperparameters import nearest
 
 OverLong = Literal["drop", "truncate", "error"]
 Choice = Literal["drop", "keep", "error"]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from po.faults import InputFault
-from po.hyperparameters import nearest
+from po.methods.hyperparameters import nearest
 
 Truncation = Literal["keep_end", "keep_start"]
 TRUNCATIONS: tuple[Truncation, ...] = ("keep_end", "keep_start")

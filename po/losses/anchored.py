@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from po.losses import margins
-from po.shapes import check_same_shape
+from po.losses.shapes import check_same_shape
 
 
 def log_ratios(

@@ -11,8 +11,8 @@ from torch import Tensor
 from po.losses import margins
 from po.losses.exponents import capped
 from po.losses.reference_free import policy_margin
+from po.losses.shapes import check_same_shape
 from po.losses.supervised import ChosenNll, add_nll
-from po.shapes import check_same_shape
 
 
 def cpo_ipo(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from po.hyperparameters import nearest
+from po.methods.hyperparameters import nearest
 
 
 def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from po.losses import margins
 from po.losses.anchored import anchored_margin
+from po.losses.shapes import check_same_shape
 from po.losses.supervised import ChosenNll, add_nll
-from po.shapes import check_same_shape
 
 
 def rpo(

@@ -1,7 +1,7 @@
 """DPO that takes the lengths of the two completions into account.
 
 LD-DPO and SamPO do so as well, by other log-probabilities: their loss is `dpo`, their rule is in
-`po.logp_rules`.
+`po.methods.logp_rules`.
 """
 
 from jaxtyping import Float, Real
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from po.losses import margins
 from po.losses.anchored import anchored_margin
-from po.shapes import check_same_shape
+from po.losses.shapes import check_same_shape
 
 
 def ln_dpo(

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from po.shapes import check_same_shape
+from po.losses.shapes import check_same_shape
 
 
 def pl_dpo(

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from po.losses import margins
+from po.losses.shapes import check_same_shape
+from po.losses.stable import log1mexp
 from po.losses.supervised import ChosenNll, add_nll
-from po.shapes import check_same_shape
-from po.stable import log1mexp
 
 
 def policy_margin(

@@ -15,7 +15,7 @@ from torch import Tensor
 from po.losses import margins
 from po.losses.anchored import anchored_margin, log_ratios
 from po.losses.choices import check_choice
-from po.shapes import check_same_shape
+from po.losses.shapes import check_same_shape
 
 _LOGIT_MARGIN = 1e-8
 

@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from po.shapes import check_same_shape
+from po.losses.shapes import check_same_shape
 
 ChosenNll = Float[Tensor, " batch"] | Float[Tensor, ""]
 """Negative log-likelihood of the chosen completions, in nats: one value per pair, or one scalar for all.

@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from po.losses import margins
+from po.losses.shapes import check_same_shape
 from po.losses.unpaired import log_ratio
-from po.shapes import check_same_shape
 
 
 def aot(

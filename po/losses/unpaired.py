@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from po.shapes import check_same_shape
+from po.losses.shapes import check_same_shape
 
 
 def log_ratio(

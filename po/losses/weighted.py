@@ -11,7 +11,7 @@ from torch import Tensor
 
 from po.losses import margins
 from po.losses.anchored import anchored_margin
-from po.shapes import check_same_shape
+from po.losses.shapes import check_same_shape
 
 
 def fpo(

@@ -16,10 +16,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from po.aliases import AMBIGUOUS, METHOD_ALIASES, PRESETS
-from po.hyperparameters import MethodError, ParameterError, nearest
-from po.method import Method
 from po.methods import composed, divergences, pairwise, pointwise, reference_free, scored, unpaired, weighted
+from po.methods.aliases import AMBIGUOUS, METHOD_ALIASES, PRESETS
+from po.methods.hyperparameters import MethodError, ParameterError, nearest
+from po.methods.method import Method
 
 __all__ = ["METHODS", "Method", "MethodError", "ParameterError", "resolve"]
 

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Callable, Mapping
 
-from po.compose import mixed, synced, weighted
-from po.hyperparameters import MethodError
-from po.method import Method
+from po.methods.compose import mixed, synced, weighted
+from po.methods.hyperparameters import MethodError
+from po.methods.method import Method
 
 MPO_PARTS = ("dpo", "bco_pair", "sft")
 MPO_DEFAULTS: Mapping[str, float | str] = {

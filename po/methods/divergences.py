@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from po import diagnostics
-from po.hyperparameters import ParamValue, Range
 from po.losses import divergence, token_level
-from po.method import Method
+from po.methods import diagnostics
+from po.methods.hyperparameters import ParamValue, Range
+from po.methods.method import Method
 from po.methods.ranges import BETA, WEIGHT, advise_on_square, one_of
-from po.rewards import from_log_ratio
+from po.methods.rewards import from_log_ratio
 
 EPS_ABOVE_0 = Range(
     0, 0.5, "probability", low_open=True, high_open=True, hint="The loss takes the logarithm of eps."

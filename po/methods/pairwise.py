@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from po import diagnostics
-from po.hyperparameters import Choice, ParamValue, Range
 from po.losses import anchored, displacement, length, noise
-from po.method import Method
+from po.methods import diagnostics
+from po.methods.hyperparameters import Choice, ParamValue, Range
+from po.methods.method import Method
 from po.methods.ranges import BETA, BETA_PER_TOKEN, DELTA, EPS, GAMMA, MARGIN, TAU, WEIGHT, advise_on_target
-from po.rewards import from_log_ratio
+from po.methods.rewards import from_log_ratio
 
 ALPHA_ROPO = Range(1, float("inf"), "ratio", low_open=True)
 ALPHA_LENGTH = Range(0, float("inf"), "reward per token")

@@ -1,11 +1,11 @@
 """Methods of pairs that judge each completion on its own, or the batch as a whole."""
 
-from po.hyperparameters import Choice
-from po.loss_state import RunningShift
 from po.losses import pointwise, transport
-from po.method import Method
+from po.methods.hyperparameters import Choice
+from po.methods.loss_state import RunningShift
+from po.methods.method import Method
 from po.methods.ranges import BETA, EPS
-from po.rewards import from_log_ratio
+from po.methods.rewards import from_log_ratio
 
 DETACH_KL = Choice((True, False), "no gradient through the mean log-ratios")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from po.hyperparameters import Choice, Range
+from po.methods.hyperparameters import Choice, Range
 
 _INF = float("inf")
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from po import diagnostics
-from po.hyperparameters import Choice, ParamValue, Range
 from po.losses import averaged, displacement, reference_free, supervised
-from po.method import Method
+from po.methods import diagnostics
+from po.methods.hyperparameters import Choice, ParamValue, Range
+from po.methods.method import Method
 from po.methods.ranges import BETA, BETA_PER_TOKEN, DELTA, EPS, GAMMA, TAU, WEIGHT, advise_on_target
-from po.rewards import from_log_prob, from_probability
+from po.methods.rewards import from_log_prob, from_probability
 
 NLL_WEIGHT_ABOVE_0 = Range(
     0, float("inf"), "weight", low_open=True, hint="With nll_weight 0 the method is simpo."

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from po import diagnostics
-from po.hyperparameters import ParamValue, Range
 from po.losses import ranked, scored
-from po.method import Method
+from po.methods import diagnostics
+from po.methods.hyperparameters import ParamValue, Range
+from po.methods.method import Method
 from po.methods.ranges import BETA, WEIGHT, advise_on_square, one_of
-from po.rewards import from_log_ratio, from_ranking
+from po.methods.rewards import from_log_ratio, from_ranking
 
 _FAINT_SCALE = 5.0
 SCALE = Range(0, float("inf"), "1 per unit of the metric", low_open=True)

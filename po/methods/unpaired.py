@@ -1,11 +1,24 @@
 """Methods of single completions with a label: desirable, or not."""
 
-from po import density
-from po.loss_state import MismatchedKL, RunningShift
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from po.losses import transport, unpaired
-from po.method import Method
+from po.methods.hyperparameters import Choice, Option, Range
+from po.methods.loss_state import MismatchedKL, RunningShift
+from po.methods.method import Method
 from po.methods.ranges import BETA, EPS, WEIGHT
-from po.rewards import from_completion_ratio
+from po.methods.rewards import from_completion_ratio
+
+DENSITY: Mapping[str, Option] = MappingProxyType(
+    {
+        "udm": Option(Choice((False, True), "weigh undesirable completions by their prompts"), False),
+        "prompt_sample_size": Option(Range(1, float("inf"), "prompts of each kind"), 512.0),
+        "min_density_ratio": Option(Range(0, float("inf"), "ratio"), 0.5),
+        "max_density_ratio": Option(Range(0, float("inf"), "ratio", low_open=True), 10.0),
+    }
+)
+"""Settings of BCO's density weights; the last two bound the ratio, not the probability."""
 
 ENTRIES = (
     Method(
@@ -41,7 +54,7 @@ ENTRIES = (
         batch_coupled=True,
         state=RunningShift,
         when={"density_ratio": ("udm", True)},
-        extra=density.OPTIONS,
+        extra=DENSITY,
         ranges={"beta": BETA},
         formula="-log σ(beta·a - δ) or -w·log σ(δ - beta·b), δ = running mean reward",
         paper="Jung et al. 2024, arXiv:2404.04656",

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Mapping
 
-from po.hyperparameters import ParamValue, Range
-from po.loss_state import RunningMargin
 from po.losses import weighted
-from po.method import Method
+from po.methods.hyperparameters import ParamValue, Range
+from po.methods.loss_state import RunningMargin
+from po.methods.method import Method
 from po.methods.ranges import BETA, FOCUS
-from po.rewards import from_log_ratio
+from po.methods.rewards import from_log_ratio
 
 TEMPERATURE = Range(0, 1, "reward", low_open=True)
 SENSITIVITY = Range(0, float("inf"), "1 per nat")

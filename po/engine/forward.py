@@ -1,0 +1,222 @@
+"""Makes a language model answer with what losses need: values of completions in place of logits.
+
+``attach_engine(model)`` lets ``model(..., completion_mask=...)`` return a dict. The call goes through the
+model's own ``forward``, so wrappers (DDP, FSDP, autocast, adapters) see it as any other call; without
+``completion_mask`` the model answers as before. This is the only place with masks and shifts.
+"""
+
+import inspect
+import math
+import types
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from po.engine.encoder_decoders import encoder_decoder_values
+from po.engine.images import token_marks
+from po.engine.lengths import group_count, length_groups
+from po.engine.logps import Head, distributions, of_logits, token_statistics
+from po.engine.routers import balance_loss
+from po.engine.token_values import Asked, row_values
+from po.models.sharding import is_sharded, least, most
+
+_MASK = "completion_mask"
+_TOLERATED_GAP = 1e-3  # of the head's logits, relative to the largest
+
+
+def attach_engine(model: Any) -> Any:
+    """Lets ``model(..., completion_mask=..., asked=...)`` return values of completions, not logits.
+
+    A model with adapters is attached below them. Where the head of the architecture is not known here (one
+    that scales its logits, say), the model's own logits are used: right, but slower and larger; a warning
+    says so.
+
+    Returns:
+        The model.
+    """
+    target = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if "_plain_forward" not in target.__dict__:
+        own_head = not target.config.is_encoder_decoder and _head_is_known(target)
+        target._own_head = own_head
+        target._plain_forward = target.forward
+        target.forward = types.MethodType(_signed_like(type(target).forward), target)
+    return model
+
+
+def _signed_like(plain: Callable[..., Any]) -> Callable[..., Any]:
+    """`_forward` with another signature: generation looks there for whether it may pass positions."""
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return _forward(self, *args, **kwargs)
+
+    forward.__signature__ = inspect.signature(plain)  # type: ignore[attr-defined]
+    return forward
+
+
+def completion_values(
+    model: nn.Module, batch: Mapping[str, Tensor], asked: Asked | None = None, **more: Any
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Values of each row's completion, and the number of its tokens.
+
+    Token t is scored by the hidden state at t - 1 (in an encoder-decoder model: by the decoder's output at
+    t). Prompt and padding contribute exactly 0; the end-of-sequence token of a completion counts, as it
+    stands in the mask.
+
+    Args:
+        model: a language model of transformers after ``attach_engine``, as it is or wrapped for distributed
+            training.
+        batch: ``input_ids``, ``attention_mask`` and ``completion_mask``, each (rows, length), padded on the
+            right, and what else the model's forward takes (``pixel_values``). For an encoder-decoder model
+            ``input_ids`` and ``attention_mask`` are the prompts, ``completion_ids`` and ``completion_mask``
+            (rows, tokens) the completions, ``prompt_rows`` (rows,) says whose prompt each has.
+        asked: which values; summed log-probabilities unless given.
+        more: passed to the model; ``reference_distributions`` for ``kl``.
+
+    Returns:
+        Values by name, (rows,) unless ``Asked`` says otherwise; counts, (rows,).
+
+    Raises:
+        ValueError: a row has no completion token (an empty completion is a fault of the data), or its
+            completion begins at position 0, where nothing predicts it.
+    """
+    mask = batch[_MASK]
+    lengths = mask.sum(dim=1)
+    starts_blind = mask[:, 0] if "completion_ids" not in batch else torch.zeros_like(mask[:, 0])
+    unscorable = (lengths == 0) | starts_blind
+    if bool(unscorable.any()):
+        row = int(unscorable.nonzero()[0])
+        if lengths[row] == 0:
+            raise ValueError(f"row {row} of the batch has no completion token; remove empty completions")
+        raise ValueError(
+            f"the completion of row {row} starts at position 0, where no token predicts it; give it a prompt"
+        )
+    return model(**batch, asked=asked or Asked(), **more), lengths
+
+
+def completion_logps(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Summed log-probability of each row's completion, in nats, and its number of tokens; both (rows,)."""
+    values, lengths = completion_values(model, batch)
+    return values["logps"], lengths
+
+
+def _forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+    """Stands in for the model's ``forward``; with a completion mask, answers with a dict."""
+    if _MASK not in kwargs:
+        return self._plain_forward(*args, **kwargs)
+    kwargs = {name: value for name, value in kwargs.items() if value is not None}  # peft adds labels=None
+    if self.config.is_encoder_decoder:
+        return encoder_decoder_values(self, **kwargs)
+    return _decoder_values(self, **kwargs)
+
+
+def _decoder_values(
+    model: Any,
+    *,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    completion_mask: Tensor,
+    asked: Asked,
+    reference_distributions: Tensor | None = None,
+    **extra: Tensor,
+) -> dict[str, Tensor]:
+    if extra:
+        extra |= token_marks(model, input_ids)
+    whole = bool(extra) or asked.distributions or reference_distributions is not None
+    everything = (torch.arange(len(input_ids), device=input_ids.device), input_ids.shape[1])
+    groups = [everything] if whole else length_groups(attention_mask, _agreed_groups(model, input_ids))
+    found, gates = [], []
+    for rows, end in groups:
+        part = _Rows(input_ids[rows, :end], attention_mask[rows, :end], completion_mask[rows, :end])
+        values, router_logits = _values(model, part, asked, reference_distributions, extra)
+        found.append(values)
+        gates.append([gate.view(-1, gate.shape[-1])[part.attention.flatten() > 0] for gate in router_logits])
+    order = torch.cat([rows for rows, _ in groups]).argsort()
+    result = asked.together(found, order)
+    if asked.router:
+        result["aux_loss"] = balance_loss(model, gates)
+    return result
+
+
+def _agreed_groups(model: nn.Module, ids: Tensor) -> int:
+    count = group_count(len(ids))
+    return least(count, ids.device) if is_sharded(model) else count
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Some rows of a batch, each (rows, length)."""
+
+    ids: Tensor
+    attention: Tensor
+    completion: Bool[Tensor, "rows length"]
+
+
+def _values(
+    model: Any, rows: _Rows, asked: Asked, reference: Tensor | None, extra: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """Values of some rows, and the logits of the model's routers."""
+    scored = rows.attention[:, 1:] > 0 if asked.prompt else rows.completion[:, 1:]
+    row, before = scored.nonzero(as_tuple=True)
+    targets = rows.ids[row, before + 1]
+    more = dict(extra) | ({"output_router_logits": True} if asked.router else {})
+    if model._own_head:
+        output = model.base_model(input_ids=rows.ids, attention_mask=rows.attention, use_cache=False, **more)
+        head, vocabulary = _head(model)
+        hidden = output[0][row, before]
+        agreed = partial(most, device=hidden.device) if is_sharded(model) else int
+        tokens = token_statistics(hidden, targets, head, vocabulary, asked.names, reference, agreed)
+        if asked.distributions:
+            tokens["distributions"] = distributions(hidden, head)
+    else:
+        output = model._plain_forward(
+            input_ids=rows.ids, attention_mask=rows.attention, use_cache=False, **more
+        )
+        logits = output.logits[row, before].float()
+        tokens = {name: of_logits(name, logits, targets, reference) for name in asked.names}
+        if asked.distributions:
+            tokens["distributions"] = logits.log_softmax(dim=-1)
+    gates = [] if not asked.router else list(output.router_logits)
+    return row_values(tokens, row, before + 1, rows.completion, asked), gates
+
+
+def _head(model: Any) -> tuple[Head, int]:
+    """Hidden state -> logits as the architecture computes them, and the vocabulary's size."""
+    linear, config = model.get_output_embeddings(), model.config.get_text_config()
+    cap = getattr(config, "final_logit_softcapping", None)
+    if cap is None:
+        return linear, config.vocab_size
+    return lambda hidden: torch.tanh(linear(hidden) / cap) * cap, config.vocab_size
+
+
+def _head_is_known(model: Any) -> bool:
+    """Whether the engine's logits are the model's own; warns where they are not."""
+    gap, largest = _head_gap(model)
+    known = gap <= _TOLERATED_GAP * largest
+    if not known:
+        warnings.warn(
+            f"{type(model).__name__} changes the logits of its head (by up to {gap:.3g}); its own logits are "
+            "used, which takes more memory and time",
+            stacklevel=3,
+        )
+    return known
+
+
+@torch.no_grad()
+def _head_gap(model: Any) -> tuple[float, float]:
+    """For a few tokens: how far the engine's logits are from the model's own, and the largest of these."""
+    if model.get_output_embeddings() is None or model.base_model is model:
+        return math.inf, 1.0
+    training = model.training
+    model.eval()
+    ids = torch.arange(1, 9, device=model.device).unsqueeze(0) % model.config.get_text_config().vocab_size
+    logits = model(input_ids=ids, use_cache=False).logits.float()
+    head, _ = _head(model)
+    ours = head(model.base_model(input_ids=ids, use_cache=False)[0]).float()
+    model.train(training)
+    return (logits - ours).abs().max().item(), logits.abs().max().item()

@@ -1,0 +1,1 @@
+"""Models: loaded, made, quantized, with adapters; where a cell's training starts."""

@@ -1,0 +1,1 @@
+"""The reference: its values, stored or asked for, and how it follows the policy."""

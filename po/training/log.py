@@ -1,0 +1,98 @@
+"""What training writes into its log: means over examples, under TRL's names where TRL has one."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from po.training.layouts import Batch
+from po.training.quantities import Quantities, Scores
+
+_SIDES = ("chosen", "rejected")
+
+
+class RunningMeans:
+    """Means of values by name, over all that was added since they were last taken."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = defaultdict(int)
+
+    def add(self, name: str, values: Tensor) -> None:
+        """Adds one value per example; there may be none."""
+        total = values.detach().double().sum()
+        self._sums[name] = self._sums[name] + total if name in self._sums else total
+        self._counts[name] += len(values)
+
+    def take(self, accelerator: Any) -> dict[str, float]:
+        """The means over all processes, which must have added the same names; nothing is kept.
+
+        A name without a value is left out.
+        """
+        names = sorted(self._sums)
+        if not names:
+            return {}
+        sums = torch.stack([self._sums[name] for name in names])
+        counts = sums.new_tensor([self._counts[name] for name in names])
+        totals = accelerator.reduce(torch.stack([sums, counts]), reduction="sum")
+        self._sums.clear()
+        self._counts.clear()
+        pairs = zip(names, totals[0].tolist(), totals[1].tolist(), strict=True)
+        means = {name: total / count for name, total, count in pairs if count}
+        if "rewards/margins" not in means and {f"rewards/{side}" for side in _SIDES} <= set(means):
+            means["rewards/margins"] = means["rewards/chosen"] - means["rewards/rejected"]
+        return means
+
+
+def record(
+    means: RunningMeans,
+    quantities: Quantities,
+    batch: Batch,
+    inputs: Mapping[str, Tensor],
+    scores: tuple[Scores, Scores | None, Tensor],
+) -> None:
+    """Notes the values of a micro-batch.
+
+    Args:
+        means: where to.
+        quantities: of the method.
+        batch: as the collator made it.
+        inputs: of the loss.
+        scores: what policy and reference answered, one value per row, and the completions' lengths.
+    """
+    policy, reference, lengths = scores
+    _record_rewards(means, quantities, inputs)
+    values = {"logps": policy["logps"], "logps_mean": policy["logps"] / lengths}
+    if reference is not None:
+        values["logratio"] = policy["logps"] - reference["logps"]
+        values["logratio_mean"] = values["logratio"] / lengths
+    for name, value in values.items():
+        for side, part in zip(_SIDES, quantities.layout.compared(value, batch), strict=True):
+            means.add(f"{name}/{side}", part)
+    if "chosen_nll" in inputs:
+        means.add("nll_loss", inputs["chosen_nll"])
+    if quantities.method.diagnostics is not None:
+        for name, figures in quantities.method.diagnostics(inputs, quantities.params).items():
+            means.add(name, figures)
+    for name in ("kl", "reward_shift", "running_margin"):
+        if name in inputs:
+            means.add(name, inputs[name].reshape(1))
+
+
+def _record_rewards(means: RunningMeans, quantities: Quantities, inputs: Mapping[str, Tensor]) -> None:
+    rewards_of = quantities.method.rewards
+    if rewards_of is None:
+        return
+    rewards: Any = rewards_of(inputs, quantities.params)
+    if isinstance(rewards, Tensor):
+        wanted = inputs["desirable"]
+        means.add("rewards/chosen", rewards[wanted])
+        means.add("rewards/rejected", rewards[~wanted])
+        return
+    chosen, rejected = rewards
+    means.add("rewards/chosen", chosen)
+    means.add("rewards/rejected", rejected)
+    means.add("rewards/margins", chosen - rejected)
+    means.add("rewards/accuracies", (chosen > rejected).float())

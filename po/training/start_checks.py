@@ -1,0 +1,110 @@
+"""Checks at the start: the model can do what is asked, it agrees with its reference, a step changes it."""
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from po.engine.token_values import Asked
+from po.faults import InputFault
+from po.models.loading import drops_out
+from po.models.quantize import is_quantized
+
+_NATS_A_TOKEN = {"fp32": 1e-3, "bf16": 0.1}
+
+
+def check_scope(asked: Asked, model: Any) -> None:
+    """Refuses a likelihood that counts prompt tokens where a decoder never sees a prompt.
+
+    Raises:
+        InputFault: the model is an encoder-decoder, and ``nll_scope`` is not ``completion``.
+    """
+    if asked.prompt and model.config.is_encoder_decoder:
+        raise InputFault(
+            "an encoder-decoder model predicts no prompt tokens; set nll_scope to 'completion' instead of "
+            "'prompt_and_completion'"
+        )
+
+
+def check_agreement(
+    policy: Tensor, reference: Tensor, lengths: Tensor, model: nn.Module, *, bf16: bool
+) -> None:
+    """Refuses a start at which policy and reference, which are to be one model, disagree.
+
+    Not checked for a model that drops out: its answers differ from one call to the next.
+
+    Args:
+        policy: summed log-probabilities of the first micro-batch, (rows,).
+        reference: the same under the reference.
+        lengths: tokens of the completions, (rows,).
+        model: the policy.
+        bf16: it runs, or is stored, in bfloat16.
+
+    Raises:
+        InputFault: they differ by more than rounding explains.
+    """
+    if drops_out(model):
+        return
+    gap = ((policy - reference).abs() / lengths).max().item()
+    # 8-bit layers treat columns with outliers apart, so that a row's values depend on the others of its batch
+    if not gap <= _NATS_A_TOKEN["bf16" if bf16 or is_quantized(model) else "fp32"]:
+        raise InputFault(
+            f"before the first step policy and reference differ by {gap:.3g} nats per token, but they should "
+            "be one model; check that the reference's values are of this model, data and precision"
+        )
+
+
+class FirstStepChanges(TrainerCallback):  # type: ignore[misc]
+    """Watches the first step whose learning rate is not 0: it must change weights.
+
+    In pure bfloat16 a small learning rate can round every change away, and nothing would be learnt. One
+    parameter is watched, that with the largest gradient.
+    """
+
+    def __init__(self) -> None:
+        self._watched: Tensor | None = None
+        self._before: Tensor | None = None
+        self._done = False
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Keeps a copy of what is to change."""
+        if self._done or max(group["lr"] for group in kwargs["optimizer"].param_groups) == 0:
+            return
+        found = [
+            (float(parameter.grad.abs().max()), index, parameter)
+            for index, parameter in enumerate(kwargs["model"].parameters())
+            if parameter.requires_grad and parameter.grad is not None
+        ]
+        if not found:
+            return
+        largest, _, self._watched = max(found)
+        if largest == 0:
+            warnings.warn("the first step has no gradient: all is past the loss's margin", stacklevel=2)
+            self._done = True
+        else:
+            self._before = self._watched.detach().clone()
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Compares.
+
+        Raises:
+            InputFault: nothing has changed.
+        """
+        if self._done or self._before is None or self._watched is None:
+            return
+        self._done = True
+        unchanged = torch.equal(self._before, self._watched.detach())
+        self._before = None
+        if unchanged:
+            rate = max(group["lr"] for group in kwargs["optimizer"].param_groups)
+            raise InputFault(
+                f"the first step changed no weights: a learning rate of {rate:.3g} is lost in "
+                f"{self._watched.dtype} rounding; raise it, or keep the model in float32 (precision: bf16 "
+                "still computes in bfloat16)"
+            )
