@@ -131,7 +131,7 @@ def test_completions_of_other_prompts_are_read_with_the_pictures_of_their_own(tm
 
 
 def test_rows_with_pictures_need_something_that_reads_them(rows):
-    with pytest.raises(InputFault, match="the rows have images, and nothing that reads them"):
+    with pytest.raises(InputFault, match="the rows have images and nothing reads them"):
         Collator()(rows)
 
 

@@ -57,10 +57,10 @@ def test_the_shift_counts_every_completion_seen_so_far_once():
     assert found["reward_shift"].item() == pytest.approx(0.1 * (4.0 - 2.0) / 2, abs=1e-12)
 
 
-def test_a_class_that_was_not_seen_counts_as_0_until_it_is():
+def test_as_long_as_one_class_was_not_seen_the_shift_is_the_mean_of_the_other():
     state = RunningShift()
     first = measured(state, unpaired([2.0, 4.0], []), SHIFT)["reward_shift"]
-    assert first.item() == pytest.approx(0.1 * 3 / 2, abs=1e-12)
+    assert first.item() == pytest.approx(0.1 * 3, abs=1e-12)
     second = measured(state, unpaired([], [-5.0]), SHIFT)["reward_shift"]
     assert second.item() == pytest.approx(0.1 * (3 - 5) / 2, abs=1e-12)
 

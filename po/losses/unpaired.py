@@ -78,19 +78,24 @@ def apo_zero_unpaired(
     desirable: Bool[Tensor, " batch"],
     *,
     beta: float = 0.1,
+    desirable_weight: float = 1.0,
+    undesirable_weight: float = 1.0,
 ) -> Float[Tensor, " batch"]:
     r"""Anchored PO on single completions: KTO with its reference point at 0.
 
-    .. math:: \ell_i = 1 - \sigma(\beta\,a_i)\ \text{if desirable, else}\ \sigma(\beta\,b_i)
+    .. math:: \ell_i = \lambda_D\,(1 - \sigma(\beta\,a_i))\ \text{if desirable, else}\
+              \lambda_U\,\sigma(\beta\,b_i)
 
     Args:
         policy: summed log-probability, in nats; one entry per completion.
         reference: the same under the reference.
         desirable: True for a wanted completion.
         beta: strength of the reference, in reward per nat; > 0.
+        desirable_weight: weight of wanted completions; >= 0.
+        undesirable_weight: weight of unwanted ones; >= 0.
 
     Returns:
-        One loss per completion, in [0, 1].
+        One loss per completion, from 0 to its weight.
 
     Raises:
         ValueError: the inputs do not share one shape.
@@ -98,7 +103,8 @@ def apo_zero_unpaired(
     Source: D'Oosterlinck et al. 2024, arXiv:2408.06266, as in TRL's KTO trainer.
     """
     reward = beta * log_ratio(policy, reference, desirable)
-    return torch.sigmoid(torch.where(desirable, -reward, reward))
+    weight = torch.where(desirable, desirable_weight, undesirable_weight).to(reward.dtype)
+    return weight * torch.sigmoid(torch.where(desirable, -reward, reward))
 
 
 def bco(

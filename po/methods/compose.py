@@ -64,6 +64,8 @@ def weighted(base: Method, name: str | None = None) -> Method:
 
     Source: Zhou et al. 2024 (WPO), arXiv:2406.11827.
     """
+    if "max_weight" in base.ranges:
+        raise MethodError(f"wpo({base.name}): {base.name} weighs its pairs already.")
     if base.data != "paired" or not base.per_example or base.logps in TOKEN_RULES:
         raise MethodError(f"wpo({base.name}): wpo weighs pairs, and {base.name} has no plain loss for each.")
     weighing = ("policy_chosen_mean", "policy_rejected_mean", "chosen_collision", "rejected_collision")
@@ -88,7 +90,9 @@ def weighted(base: Method, name: str | None = None) -> Method:
     return dataclasses.replace(
         base,
         name=name or f"wpo({base.name})",
-        loss=with_signature(loss, (*base.inputs, *weighing), {**base.defaults, "max_weight": 1.0}),
+        loss=with_signature(
+            loss, (*base.inputs, *weighing), {**base.defaults, "max_weight": 1.0}, optional=base.when
+        ),
         ranges={**base.ranges, "max_weight": MAX_WEIGHT},
         formula=f"w·({base.formula}), w = min(max_weight, exp(m_w - q_w + m_l - q_l))",
         paper="Zhou et al. 2024, arXiv:2406.11827",
@@ -131,6 +135,8 @@ def mixed(
         raise MethodError(f"{name} has no parameter '{unknown[0]}'{nearest(unknown[0], hyperparameters)}")
     hyperparameters |= {key: value for key, value in changed.items() if key not in options}
 
+    when = {key: value for part in parts for key, value in part.when.items()}
+
     def loss(**given: Any) -> Tensor:
         """The weighted sum.
 
@@ -146,7 +152,7 @@ def mixed(
 
     return Method(
         name=name,
-        loss=with_signature(loss, (key for part in parts for key in part.inputs), hyperparameters),
+        loss=with_signature(loss, (key for part in parts for key in part.inputs), hyperparameters, when),
         logps="sum",
         ranges={p.weight: PART_WEIGHT for p in parts} | {k: v for p in parts for k, v in p.ranges.items()},
         formula=" + ".join(f"{part.weight}·{part.method.name}" for part in parts),
@@ -154,12 +160,17 @@ def mixed(
         rewards=next((part.rewards for part in parts if part.method.rewards is not None), None),
         batch_coupled=any(base.batch_coupled for base in bases),
         parts=tuple(bases),
+        when=when,
         state=next((part.state(changed) for part in parts if part.method.state is not None), None),
     )
 
 
 def _check_parts(name: str, bases: Sequence[Method]) -> None:
     for base in bases:
+        if not base.name.isidentifier():
+            raise MethodError(
+                f"{name}: the parts of a sum are methods of the table; {base.name} is put together."
+            )
         usable = base.data in ("paired", "supervised") and base.per_example and not base.reference_sync
         if not usable or base.logps in TOKEN_RULES:
             raise MethodError(f"{name}: {base.name} cannot be part of a sum of losses of pairs.")
@@ -173,7 +184,10 @@ def _check_parts(name: str, bases: Sequence[Method]) -> None:
 
 
 def with_signature(
-    loss: Callable[..., Tensor], inputs: Iterable[str], defaults: Mapping[str, Any]
+    loss: Callable[..., Tensor],
+    inputs: Iterable[str],
+    defaults: Mapping[str, Any],
+    optional: Iterable[str] = (),
 ) -> Callable[..., Tensor]:
     """Gives a function of keyword arguments the signature from which a method derives what it needs.
 
@@ -181,13 +195,20 @@ def with_signature(
         loss: takes all inputs and hyperparameters by name.
         inputs: names of the tensors.
         defaults: the hyperparameters with their defaults.
+        optional: inputs that may be missing; the loss then gets None.
 
     Returns:
         A function that may leave hyperparameters to their defaults.
     """
     defaults = dict(defaults)
+    missing, empty = set(optional), inspect.Parameter.empty
+    # those that may be missing come last: a parameter without a default may not follow one with
+    names = sorted(dict.fromkeys(inputs), key=lambda name: name in missing)
     positional = [
-        inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in dict.fromkeys(inputs)
+        inspect.Parameter(
+            name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None if name in missing else empty
+        )
+        for name in names
     ]
     keywords = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=v) for n, v in defaults.items()]
     signature = inspect.Signature([*positional, *keywords])

@@ -64,3 +64,10 @@ def fallen(inputs: Inputs, values: Values) -> dict[str, Tensor]:
 def entropies(inputs: Inputs, values: Values) -> dict[str, Tensor]:
     """Mallows-DPO: the reference's entropy, in units of log(vocabulary)."""
     return {"reference_entropy": inputs["reference_entropy"]}
+
+
+@torch.no_grad()
+def one_class(inputs: Inputs, values: Values) -> dict[str, Tensor]:
+    """Unpaired AOT: 1 for a micro-batch that has completions of one kind only and teaches nothing."""
+    share = inputs["desirable"].float().mean()
+    return {"one_class_batches": ((share == 0) | (share == 1)).float().reshape(1)}

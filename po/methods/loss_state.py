@@ -76,7 +76,7 @@ class RunningShift(LossState):
 
     ``half_sum`` is the mean of the two class means (the paper's), ``pooled`` the mean over all completions
     (TRL's BCO trainer), ``none`` is 0 (TRL's DPO trainer since 0.29). Sums and counts are float64; a class
-    that has not been seen counts as 0 until it is.
+    that has not been seen leaves the mean to the other.
     """
 
     provides = ("reward_shift",)
@@ -102,9 +102,9 @@ class RunningShift(LossState):
 
     def _shift(self, rule: str) -> float:
         wanted, n_wanted, unwanted, n_unwanted = map(float, self.sums)
-        if rule == "half_sum":
-            return (wanted / max(n_wanted, 1) + unwanted / max(n_unwanted, 1)) / 2
-        return (wanted + unwanted) / max(n_wanted + n_unwanted, 1) if rule == "pooled" else 0.0
+        if rule == "half_sum" and n_wanted and n_unwanted:
+            return (wanted / n_wanted + unwanted / n_unwanted) / 2
+        return 0.0 if rule == "none" else (wanted + unwanted) / max(n_wanted + n_unwanted, 1)
 
     def state_dict(self) -> dict[str, Any]:
         """The four sums."""
@@ -146,7 +146,11 @@ class RunningMargin(LossState):
             variance = max(second / n - mean**2, 0.0) * n / max(n - 1, 1)
             self.mean = decay * self.mean + (1 - decay) * mean
             self.spread = decay * self.spread + (1 - decay) * variance**0.5
-            kept = self._kept(margin, float(values["keep"]))
+            if float(values["keep"]) < 1:
+                kept = self._kept(margin, float(values["keep"]))
+                # beta is set by the pairs that are kept: one that is filtered out must not
+                kept_sum, kept_count = total(torch.stack([(kept * margin).sum(), kept.sum()])).tolist()
+                mean = kept_sum / kept_count
         return {
             "batch_margin": margin.new_tensor(mean),
             "running_margin": margin.new_tensor(self.mean),

@@ -66,6 +66,7 @@ class Method:
         length_norm: offer the setting ``length_norm``, which overrides `logps` (IPO is used both ways).
         nll_scope: offer the setting ``nll_scope``: whether the likelihood counts prompt tokens too.
         per_example: the loss returns one value per example, in order; if not, only their mean has a meaning.
+        both_classes: a micro-batch of wanted completions only, or of unwanted ones only, teaches nothing.
         batch_coupled: the loss of one pair depends on the others, so batch size is a hyperparameter.
         when: inputs that are needed only where a parameter has a value: input -> (parameter, value).
         state: makes what the loss remembers, or measures, over examples and processes.
@@ -88,6 +89,7 @@ class Method:
     length_norm: bool = False
     nll_scope: bool = False
     per_example: bool = True
+    both_classes: bool = False
     batch_coupled: bool = False
     when: Mapping[str, tuple[str, ParamValue]] = field(default_factory=dict)
     state: type[LossState] | None = None

@@ -41,6 +41,12 @@ class Part:
         """What each hyperparameter may be, under the sum's names."""
         return {self._named(key): rule for key, rule in self.method.ranges.items()}
 
+    @property
+    def when(self) -> dict[str, tuple[str, ParamValue]]:
+        """Inputs that are needed only where a hyperparameter has a value, under the sum's names."""
+        conditions = self.method.when.items()
+        return {self._taken(name): (self._named(key), value) for name, (key, value) in conditions}
+
     def loss(self, given: Mapping[str, Any]) -> Tensor:
         """The part's losses, out of the sum's inputs and hyperparameters."""
         return self.method.loss(**self._view(given), **self._own(given))

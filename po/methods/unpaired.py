@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from po.losses import transport, unpaired
+from po.methods import diagnostics
 from po.methods.hyperparameters import Choice, Option, Range
 from po.methods.loss_state import MismatchedKL, RunningShift
 from po.methods.method import Method
@@ -13,7 +14,7 @@ from po.methods.rewards import from_completion_ratio
 DENSITY: Mapping[str, Option] = MappingProxyType(
     {
         "udm": Option(Choice((False, True), "weigh undesirable completions by their prompts"), False),
-        "prompt_sample_size": Option(Range(1, float("inf"), "prompts of each kind"), 512.0),
+        "prompt_sample_size": Option(Range(1, float("inf"), "prompts of each kind"), 1024.0),
         "min_density_ratio": Option(Range(0, float("inf"), "ratio"), 0.5),
         "max_density_ratio": Option(Range(0, float("inf"), "ratio", low_open=True), 10.0),
     }
@@ -42,8 +43,8 @@ ENTRIES = (
         name="apo_zero_unpaired",
         loss=unpaired.apo_zero_unpaired,
         logps="sum",
-        ranges={"beta": BETA},
-        formula="1 - σ(beta·a) or σ(beta·b)",
+        ranges={"beta": BETA, "desirable_weight": WEIGHT, "undesirable_weight": WEIGHT},
+        formula="desirable_weight·(1 - σ(beta·a)) or undesirable_weight·σ(beta·b)",
         paper="D'Oosterlinck et al. 2024, arXiv:2408.06266",
         rewards=from_completion_ratio("beta"),
     ),
@@ -69,6 +70,8 @@ ENTRIES = (
         ranges={"beta": BETA, "eps": EPS},
         formula="-(1 - eps)·log σ(beta·d) - eps·log σ(-beta·d), d = sorted a - sorted b",
         paper="Melnyk et al. 2024, arXiv:2406.05882",
+        both_classes=True,
+        diagnostics=diagnostics.one_class,
         rewards=from_completion_ratio("beta"),
     ),
 )

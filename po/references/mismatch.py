@@ -20,16 +20,22 @@ def with_mismatched(rows: Sequence[Row]) -> list[Row]:
     Raises:
         InputFault: all rows have one prompt.
     """
-    if len({tuple(row["prompt_ids"]) for row in rows}) < 2:
+    prompts = [_prompt(row) for row in rows]
+    if len(set(prompts)) < 2:
         raise InputFault(
             "all rows have the same prompt, so no completion is foreign to it; kto needs at least two prompts"
         )
     extended = []
     for index, row in enumerate(rows):
         other = index - 1
-        while rows[other]["prompt_ids"] == row["prompt_ids"]:
+        while prompts[other] == prompts[index]:
             other -= 1
         foreign = completions_of(rows[other], "unpaired")
         own = completions_of(row, "unpaired")
         extended.append(row | {"mismatched_ids": [foreign[k % len(foreign)] for k in range(len(own))]})
     return extended
+
+
+def _prompt(row: Row) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """What is answered: token ids, and pictures where there are some."""
+    return tuple(row["prompt_ids"]), tuple(map(str, row.get("images") or ()))

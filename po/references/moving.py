@@ -1,6 +1,7 @@
 """A reference that follows the policy (TR-DPO): its weights are state, saved with every checkpoint."""
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,17 @@ class FollowPolicy(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, reference: MovingReference, steps: int, mix: float) -> None:
         self.reference, self.steps, self.mix = reference, steps, mix
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Warns where training is too short for the reference ever to move."""
+        if state.max_steps < self.steps:
+            warnings.warn(
+                f"the reference never moves: sync_steps is {self.steps}, and training has "
+                f"{state.max_steps} steps; lower sync_steps",
+                stacklevel=2,
+            )
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -1,6 +1,7 @@
 """Checks at the start: the model can do what is asked, it agrees with its reference, a step changes it."""
 
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,8 +10,10 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from po.engine.token_values import Asked
 from po.faults import InputFault
+from po.methods.method import Method
 from po.models.loading import drops_out
 from po.models.quantize import is_quantized
+from po.rows import Row
 
 _NATS_A_TOKEN = {"fp32": 1e-3, "bf16": 0.1}
 
@@ -26,6 +29,38 @@ def check_scope(asked: Asked, model: Any) -> None:
             "an encoder-decoder model predicts no prompt tokens; set nll_scope to 'completion' instead of "
             "'prompt_and_completion'"
         )
+
+
+def check_classes(method: Method, params: Mapping[str, Any], rows: Sequence[Row], micro_batch: int) -> None:
+    """Looks at the labels of single completions before training.
+
+    Args:
+        method: that learns from them.
+        params: its hyperparameters.
+        rows: of token ids; pairs have one completion of each kind and are always right.
+        micro_batch: rows that the loss sees together.
+
+    Raises:
+        InputFault: the method compares the two kinds within a micro-batch of one.
+    """
+    labels = [row["desirable"] for row in rows if "desirable" in row]
+    if not labels:
+        return
+    if method.both_classes and micro_batch == 1:
+        raise InputFault(
+            f"{method.name} compares wanted and unwanted completions of one micro-batch, and "
+            "per_device_batch_size is 1; raise it, so that most micro-batches have both"
+        )
+    wanted, unwanted = sum(labels), len(labels) - sum(labels)
+    if "desirable_weight" in params and wanted and unwanted:
+        weights = float(params["desirable_weight"]), float(params["undesirable_weight"]) or 1.0
+        ratio = weights[0] * wanted / (weights[1] * unwanted)
+        if not 1 <= ratio <= 4 / 3:
+            warnings.warn(
+                f"{method.name}: {wanted} wanted and {unwanted} unwanted completions with these weights give "
+                f"{ratio:.2f}:1; 1:1 to 4:3 is advised, by desirable_weight and undesirable_weight",
+                stacklevel=2,
+            )
 
 
 def check_agreement(

@@ -19,7 +19,7 @@ from po.references.moving import FollowPolicy, MovingReference
 from po.references.sources import LiveReference, Reference, mismatched_part, text_part
 from po.training.log import RunningMeans, record
 from po.training.quantities import Quantities, StepCounts
-from po.training.start_checks import FirstStepChanges, check_agreement, check_scope
+from po.training.start_checks import FirstStepChanges, check_agreement, check_classes, check_scope
 
 _STATE = "loss_state.json"
 
@@ -30,8 +30,9 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
     The gradient of an optimizer step is that of the mean loss over its examples, whatever the split into
     micro-batches and processes; a ``token_batch`` likelihood term is normalized by the chosen tokens of the
     whole step. Methods marked ``batch_coupled`` see one micro-batch at a time. The logged loss is that mean,
-    averaged over the steps since the last log. With several processes, accelerate fills the last batch of an
-    epoch with rows from its beginning.
+    averaged over the steps since the last log. In evaluation it is a mean over batches, each by its own
+    tokens: with a ``token_batch`` likelihood it depends a little on the size of evaluation's batches. With
+    several processes, accelerate fills the last batch of an epoch with rows from its beginning.
 
     The log has what TRL logs, under its names: ``rewards/*`` (of log-probabilities as the loss sees them,
     summed or averaged), ``logps/*`` (summed), ``nll_loss``, ``aux_loss``; and ``logps_mean/*`` (per token),
@@ -73,6 +74,8 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
         self._step = StepCounts(0, 0)
         self._micro_batch = 0
         check_scope(self.quantities.asked, self.model)
+        if method.data == "unpaired" and self.train_dataset is not None:
+            check_classes(method, params, self.train_dataset, self.args.per_device_train_batch_size)
         attach_engine(self.model)
         routed = router_aux_loss_coef > 0 and has_router(self.accelerator.unwrap_model(self.model))
         self.router_aux_loss_coef = router_aux_loss_coef if routed else 0.0
