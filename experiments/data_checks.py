@@ -9,10 +9,15 @@ from experiments.data_columns import source_form
 from experiments.problems import Problem, nearest
 from experiments.raw_entries import Place, Raw, items, unknown_name
 from experiments.selectors import condition_fault, matches
-from po.methods import METHODS
+from po.data.adapters import ADAPTERS
+from po.methods import METHODS, Method, MethodError
 
 _PAIRING = "say how they become pairs: train: {pairing: best-worst} (or adjacent, or all)"
 _UNRANKED = "learns from rankings, and the pairs of this task keep two answers; write pairs: {ranked: true}"
+_NO_WIN_PROBABILITY = (
+    "reads win_probability, which sampled pairs do not have; leave labels at hard, or give train data with "
+    "that column"
+)
 # What the training rows are called in messages, and by which columns they are known.
 _ROWS = {
     "paired": "pairs of their own (columns chosen and rejected)",
@@ -30,7 +35,10 @@ def learning_problems(raw: Raw, name: str, task: Raw, where: Place) -> Iterator[
         task: its entry.
         where: its place.
     """
-    pairs, form = task.get("pairs"), training_form(task.get("train"))
+    train = task.get("train")
+    if isinstance(train, Mapping) and train.get("adapter") not in (None, *ADAPTERS):
+        return  # the schema says so, and nobody knows what the rows would be
+    pairs, form = task.get("pairs"), training_form(train)
     if isinstance(pairs, Mapping):
         yield from _sampled(raw, pairs, (*where, "pairs"))
         if form in _ROWS:
@@ -42,6 +50,8 @@ def learning_problems(raw: Raw, name: str, task: Raw, where: Place) -> Iterator[
         fault = _unfit(method.data, rows) if method is not None else None
         if method is not None and method.data == "ranked" and pairs is not None:
             fault = None if _is_ranked(pairs) else _UNRANKED
+        if pairs is not None and method is not None and _reads_win_probability(method, entry):
+            fault = _NO_WIN_PROBABILITY
         if fault and not _is_excluded(raw, name, method_name):
             yield Problem(where, f"'{method_name}' {fault}")
 
@@ -52,6 +62,16 @@ def training_form(train: Any) -> str | None:
         return None
     form = source_form(train)
     return "paired" if form == "ranked" and train.get("pairing") is not None else form
+
+
+def _reads_win_probability(method: Method, entry: Raw) -> bool:
+    """Whether a method with these parameters reads how likely the chosen side wins."""
+    params = entry.get("params")
+    known = {key: value for key, value in (params or {}).items() if key in method.rules}
+    try:
+        return "win_probability" in method.needed(method.check_params(known))
+    except MethodError:
+        return False  # reported where the parameters are checked
 
 
 def _is_ranked(pairs: Any) -> bool:

@@ -16,6 +16,7 @@ from po.data.forms import (
     text_fault,
     with_prompt,
 )
+from po.faults import InputFault
 
 Row = dict[str, Any]
 _TEXTS = ("source", "reference", "prompt", "chosen", "rejected")
@@ -80,7 +81,13 @@ def our_row(raw: Mapping[str, Any], source: Mapping[str, Any], place: str) -> Ro
     """
     columns = source.get("columns", {})
     if source.get("adapter") is not None:
-        raw = adapter_named(source["adapter"]).convert(raw)
+        try:
+            raw = adapter_named(source["adapter"]).convert(raw)
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            found = f"{type(error).__name__}: {error}"
+            raise InputFault(
+                f"{place}: the adapter {source['adapter']} cannot read this row ({found})"
+            ) from None
         columns = {name: name for name in _NAMED if name in raw}
     row = renamed(raw, columns)
     if is_conversation(row.get("chosen")) or is_conversation(row.get("rejected")):
@@ -171,9 +178,12 @@ def row_fault(row: Row, kind: str, empty: str = "error") -> str | None:
     for name, text in [*texts, *answers]:
         if problem := _text_fault(name, text, blank_is_fine=drops and (name, text) in answers):
             return f"{name} {problem}"
-    return next(
-        (f"{name} = {row[name]!r} is no number" for name in _SCORES if not _is_score(row, name)), None
-    )
+    for name in (*_SCORES, "win_probability"):
+        if not _is_score(row, name):
+            return f"{name} = {row[name]!r} is no number"
+    if not 0 <= (row.get("win_probability") or 0) <= 1:
+        return f"win_probability = {row['win_probability']} is not between 0 and 1"
+    return None
 
 
 def _is_score(row: Row, name: str) -> bool:

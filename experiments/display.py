@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
+from experiments.atomic import read_json
 from experiments.graph import Job
 from experiments.stage_status import read_status
+from po.data.screen import told
 
 _TAIL_LINES = 6
 
@@ -38,6 +40,14 @@ class TerminalDisplay:
         self.say(f"{outcome:>11}  {job.label}" + (f"  {seconds:.1f} s" if seconds else ""))
         if outcome == "failed":
             self._explain(job)
+        if outcome == "done" and job.stage == "prepare":
+            self._count(job)
+
+    def _count(self, job: Job) -> None:
+        """What was left out of training data, or cut."""
+        for split, counts in read_json(job.folder / "prepare.json").get("splits", {}).items():
+            if any(value for key, value in counts.items() if key.startswith(("dropped_", "truncated_"))):
+                self.say(f"             | {split}: {told(counts)}")
 
     def _explain(self, job: Job) -> None:
         status = read_status(job.folder, job.stage)

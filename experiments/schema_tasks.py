@@ -102,6 +102,8 @@ class Source(Entry):
             raise ValueError("pairing makes pairs of rankings; name the columns completions and scores")
         if self.min_gap and not self.pairing:
             raise ValueError("min_gap is the smallest gap of a pair made by 'pairing'; give pairing")
+        if self.min_gap and "completions" in self.columns and "scores" not in self.columns:
+            raise ValueError("min_gap compares scores; name their column: columns: {scores: ...}")
         return self
 
 

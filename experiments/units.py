@@ -65,6 +65,7 @@ class Study:
         """Log-probabilities of a cell's training pairs under the model it starts from."""
         data, start = self._train_data(cell), self.cell(cell.parent) if cell.parent else None
         name = f"{cell.parent.name if cell.parent else cell.model}--{data.folder.name}"
+        name += "".join(f".{kind}" for kind in cell.reference_kinds[1:])
         key = ("reference", name, cell.training.precision, *cell.reference_kinds, _form(cell))
         return self._once(key, lambda: self._reference(cell, data, start, name))
 

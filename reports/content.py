@@ -167,7 +167,17 @@ def _warnings(
     groups: Sequence[_Group], experiment: Experiment, baseline: str, problems: Sequence[str]
 ) -> tuple[str, ...]:
     lines = [line for group in groups for line in _group_warnings(group, baseline)]
-    return tuple(dict.fromkeys([*lines, *notices.overlaps(experiment), *experiment.problems, *problems]))
+    return tuple(
+        dict.fromkeys(
+            [
+                *lines,
+                *notices.overlaps(experiment),
+                *notices.left_out(experiment),
+                *experiment.problems,
+                *problems,
+            ]
+        )
+    )
 
 
 def _sections(

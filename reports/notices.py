@@ -44,6 +44,15 @@ def overlaps(experiment: Experiment) -> list[str]:
     ]
 
 
+def left_out(experiment: Experiment) -> list[str]:
+    """Training rows that nobody learnt from."""
+    lines = []
+    for where, counts in experiment.left_out.items():
+        reasons = ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in counts.items() if kind != "rows")
+        lines.append(f"{where}: {counts['rows']} rows were used; left out: {reasons}.")
+    return lines
+
+
 def _cells(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{len(names)} cells, as {names[0]}"
 

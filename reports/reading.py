@@ -171,6 +171,25 @@ def _overlaps(root: Path, cells: Sequence[Cell]) -> tuple[dict[str, Mapping[str,
     return overlaps, problems
 
 
+def _left_out(root: Path, cells: Sequence[Cell]) -> dict[str, Mapping[str, int]]:
+    """Counts of the rows that the preparation of training data left out; a file that is gone says nothing."""
+    found: dict[str, Mapping[str, int]] = {}
+    for cell in cells:
+        path = root / str(cell.record.get("corpus", "")) / "prepare.json"
+        if not path.is_file():
+            continue
+        try:
+            splits = read_json(path).get("splits") or {}
+        except ReportError:
+            continue  # told where its overlaps are read
+        for split, counts in splits.items():
+            lost = {key for key, count in counts.items() if key.startswith("dropped_") and count}
+            if lost:
+                dropped = {key.removeprefix("dropped_"): counts[key] for key in sorted(lost)}
+                found[f"{cell.model} / {cell.task}: {split}"] = dropped | {"rows": counts["rows"]}
+    return found
+
+
 def read_experiment(root: Path) -> Experiment:
     """Read a run folder: the cells of its plan, or all cells on disk where there is no plan.
 
@@ -199,5 +218,6 @@ def read_experiment(root: Path) -> Experiment:
         select=report.get("select"),
         manifest_sha256=plan.get("manifest_sha256"),
         overlaps=overlaps,
+        left_out=_left_out(root, cells),
         problems=tuple(problem for _, problems in read for problem in problems) + tuple(faults),
     )

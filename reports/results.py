@@ -103,6 +103,8 @@ class Experiment:
     manifest_sha256: str | None = None
     overlaps: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Rows that a test set shares with each training split, by ``<model> / <task> / <test set>``."""
+    left_out: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Rows that were left out of a training split, by the reason; by ``<model> / <task>: <split>``."""
     problems: tuple[str, ...] = ()
     """What could not be used, and why."""
 

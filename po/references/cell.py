@@ -95,12 +95,20 @@ def check_columns(rows: Sequence[Row], needed: Sequence[str], method: str) -> No
         InputFault: a column is missing; says which and in which row.
     """
     for name in (column for column in ROW_COLUMNS if column in needed):
-        lacking = next((index for index, row in enumerate(rows) if row.get(name) is None), None)
-        if lacking is not None:
+        lacking = [(index, row) for index, row in enumerate(rows) if row.get(name) is None]
+        if not lacking:
+            continue
+        index, row = lacking[0]
+        which = f"row '{row['id']}'" if "id" in row else f"row {index}"
+        if len(lacking) < len(rows):
             raise InputFault(
-                f"{method} reads {name}, and row {lacking} of the training data has none; name its column "
-                "under 'columns' of the data, or sample pairs, which come with the scores of their scorer"
+                f"{method} reads {name}, and {which} of the training data has none ({len(lacking)} of "
+                f"{len(rows)} rows have not); give them one, or leave them out"
             )
+        sampled = "" if name == "win_probability" else "; sampled pairs come with the scores of their scorer"
+        raise InputFault(
+            f"{method} reads {name}, which the training data lack; name its column under 'columns'{sampled}"
+        )
 
 
 def live_reference(method: Method, policy: Any, other: Any) -> LiveReference:
