@@ -67,7 +67,8 @@ def training_form(train: Any) -> str | None:
 def _reads_win_probability(method: Method, entry: Raw) -> bool:
     """Whether a method with these parameters reads how likely the chosen side wins."""
     params = entry.get("params")
-    known = {key: value for key, value in (params or {}).items() if key in method.rules}
+    given = params.items() if isinstance(params, Mapping) else ()
+    known = {key: value for key, value in given if key in method.rules}
     try:
         return "win_probability" in method.needed(method.check_params(known))
     except MethodError:
