@@ -85,6 +85,11 @@ def _source_words(source: Source) -> dict[str, Any]:
     }
 
 
+def model_document(model: Model) -> dict[str, Any]:
+    """A model's entry as the stages read it: with variables of the environment filled in."""
+    return model.model_dump() | {"id": expand(model.id) if model.id else None}
+
+
 def rendering(model: Model, task: Task) -> dict[str, Any]:
     """All that turns a row into a prompt and decides whether it is kept."""
     choices = {key: getattr(task, key) for key in _CHOICES}

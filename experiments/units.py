@@ -18,6 +18,7 @@ from experiments.schema import Manifest
 from experiments.unit_identity import (
     Contents,
     generated_split,
+    model_document,
     rendering,
     tokenizer_identity,
     training_identity,
@@ -123,7 +124,7 @@ class Study:
             "splits": {split: source.identity for split, source in splits.items()},
         }
         document = {
-            "model": model.model_dump(),
+            "model": model_document(model),
             "rendering": rendered,
             "splits": {split: source.document for split, source in splits.items()},
         }
@@ -173,7 +174,7 @@ class Study:
         if asked != {"kinds": ["logps"], "form": "unpaired"}:
             content |= asked
         document = asked | {
-            "model": model.model_dump(),
+            "model": model_document(model),
             "parent": self._inside(start) if start else None,
             "data": self._data_file(data),
             "precision": cell.training.precision,
@@ -208,7 +209,7 @@ class Study:
             "seed": cell.seed,
             "axes": dict(cell.axes),
             "task": {"type": task.type, "source_lang": task.source_lang, "target_lang": task.target_lang},
-            "model": self.manifest.models[cell.model].model_dump(),
+            "model": model_document(self.manifest.models[cell.model]),
             "train": self._train_document(cell),
             "corpus": self._inside(self.corpus(cell.model, cell.task)),
             "parent": self._inside(self.cell(cell.parent)) if cell.parent else None,
