@@ -53,7 +53,7 @@ def form_of(row: Mapping[str, Any], place: str = "the row") -> Form:
     columns = ", ".join(sorted(found)) or "none"
     forms = "; ".join(f"{form} ({names})" for form, names in FORMS.items())
     hints = (nearest(name, _COLUMNS) for name in sorted(found - set(_COLUMNS)))
-    hint = next((hint for hint in hints if hint != "."), "")
+    hint = next((hint for hint in hints if hint != "."), ".")
     raise InputFault(f"{place} has the columns {columns}{hint} A row is one of: {forms}; rename its columns")
 
 

@@ -62,6 +62,11 @@ def load_policy(model: Any, args: PreferenceConfig, quantization_config: Any, pe
         model = with_adapter(model, peft_config)
     elif is_quantized(model) and not has_adapters(model):
         raise InputFault("quantized weights cannot be trained; give a peft_config, whose adapters can")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise InputFault(
+            "no weights of this model can be trained; load its adapters with is_trainable=True, or undo "
+            "requires_grad_(False)"
+        )
     return placed(model, args)
 
 
@@ -81,6 +86,8 @@ def load_model(location: str, args: PreferenceConfig, quantization_config: Any =
 
     settings: dict[str, Any] = {
         "trust_remote_code": args.trust_remote_code,
+        # as in TRL: in pure bfloat16 a small learning rate would be rounded away
+        **({"dtype": "float32"} if quantization_config is None else {}),
         **(_dict(args.model_init_kwargs)),
     }
     if quantization_config is not None:

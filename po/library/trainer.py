@@ -69,6 +69,8 @@ class PreferenceTrainer(MethodTrainer):
             )
         self.start = model if isinstance(model, str) else name_of(model)
         args = PreferenceConfig(f"{Path(self.start).name}-dpo") if args is None else args
+        if not isinstance(args, PreferenceConfig):
+            raise InputFault(f"args is a {type(args).__name__}; give a PreferenceConfig with its options")
         set_seed(args.seed)  # new adapters are drawn
         policy = load_policy(model, args, quantization_config, peft_config)
         processing_class = load_processing_class(processing_class, policy, args)
