@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tqdm import tqdm
 
 from experiments.atomic import read_json
-from experiments.graph import Job
+from experiments.job import Job
 from experiments.stage_status import read_status
 from po.data.screen import counts_in_words
 

@@ -1,75 +1,19 @@
-"""The work of a study as jobs: each is one stage of one folder, and starts when those it needs are done."""
+"""The jobs of a study, in order of their needs."""
 
-import contextlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from eval.metrics import choose_metrics
 from eval.metrics.learned import LearnedMetric
-from experiments.atomic import read_json, write_json
 from experiments.grid import Cell, Grid
+from experiments.job import Job
 from experiments.problems import Problem
 from experiments.schema import Manifest
+from experiments.schema_resources import Limits
 from experiments.selectors import check_names, matches
-from experiments.stage_command import StageCommand, write_command
 from experiments.unit_evaluation import task_metrics, used_definitions
 from experiments.units import Study, Unit
-
-
-@dataclass(frozen=True)
-class Job:
-    """A stage of a folder.
-
-    Attributes:
-        stage_hash: content hash of what the stage makes.
-        module: its ``main(argv)`` does the work; it is named, not imported, so that planning stays light.
-        artefacts: files below the folder that must be there afterwards.
-        needs: the jobs that come first.
-        label: what progress displays call it.
-        group: jobs with the same one (and it is not empty) can share a process, and what that has loaded.
-    """
-
-    unit: Unit
-    stage: str
-    stage_hash: str
-    module: str
-    argv: tuple[str, ...]
-    artefacts: tuple[str, ...]
-    needs: tuple["Job", ...]
-    label: str
-    cpus: int = 1
-    gpus: int = 0
-    group: str = ""
-
-    @property
-    def folder(self) -> Path:
-        """The folder it works in."""
-        return self.unit.folder
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Folder and stage: unique within a study."""
-        return str(self.folder), self.stage
-
-    def refresh_document(self) -> None:
-        """Writes the folder's document where it is missing, damaged or of an older manifest."""
-        path, wanted = self.unit.document_path, json.dumps(dict(self.unit.document), sort_keys=True)
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            if json.dumps(read_json(path), sort_keys=True) == wanted:
-                return
-        write_json(path, dict(self.unit.document))
-
-    def write_command_files(self) -> None:
-        """Writes the folder's document and the stage's command, which the stage's process reads."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.refresh_document()
-        command = StageCommand(
-            module=self.module, argv=self.argv, stage_hash=self.stage_hash, artefacts=self.artefacts
-        )
-        write_command(self.folder, self.stage, command)
+from po.methods import resolve
 
 
 class Graph:
@@ -131,16 +75,19 @@ class Graph:
         facts: Mapping[str, Any],
         digest: str = "",
         group: str = "",
+        like: str = "",
     ) -> Job:
         key = (str(unit.folder), stage)
         if key not in self.jobs:
             limits = self._limits({**facts, "stage": stage})
             label = f"{stage} {unit.document['name']}"
             argv: tuple[str, ...] = (str(unit.folder),)
-            if limits["gpus"] > 1 and stage == "train":
-                argv, module = ("--processes", str(limits["gpus"]), module, *argv), "experiments.launch"
-            if limits["gpus"] > 1 and stage == "generate" and group:
-                argv = (*argv, "--tensor-parallel", str(limits["gpus"]))
+            if stage == "train":
+                module, argv = _launched(module, argv, limits)
+            elif limits.nodes > 1:
+                limits = limits.model_copy(update={"nodes": 1})  # only training runs over several
+            if limits.gpus > 1 and stage == "generate" and group:
+                argv = (*argv, "--tensor-parallel", str(limits.gpus))
             self.jobs[key] = Job(
                 unit,
                 stage,
@@ -150,19 +97,19 @@ class Graph:
                 tuple(artefacts),
                 tuple(needs),
                 label,
-                limits["cpus"],
-                limits["gpus"],
+                limits,
                 f"{group} on {limits}" if group else "",
+                f"{stage} {facts['model']} {facts['task']} {like}".rstrip(),
             )
         return self.jobs[key]
 
-    def _limits(self, facts: Mapping[str, Any]) -> dict[str, int]:
-        limits: dict[str, int] = self.manifest.resources.default.model_dump()
+    def _limits(self, facts: Mapping[str, Any]) -> Limits:
+        changes: dict[str, Any] = {}
         for number, rule in enumerate(self.manifest.resources.rules):
             if matches(rule.when, facts):
                 self._used_rules.add(number)
-                limits |= rule.values
-        return limits
+                changes |= rule.values
+        return self.manifest.resources.default.model_copy(update=changes)
 
     def _corpus(self, model: str, task: str) -> Job:
         artefacts = ("prepare.json", "sft.jsonl", "train.jsonl", "tokenizer")
@@ -217,10 +164,13 @@ class Graph:
         needs += [self._reference(cell)] if cell.needs_reference else []
         own_weights = cell.train is not None or self.manifest.models[cell.model].from_scratch is not None
         artefacts = ("model.json", "train.json", *(["model"] if own_weights else []))
-        job = self._job(self.study.cell(cell), "train", "po.train", artefacts, needs, cell.facts)
+        unit, like = self.study.cell(cell), _like(cell)
+        job = self._job(unit, "train", "po.train", artefacts, needs, cell.facts, like=like)
         total, each = cell.training.global_batch_size, cell.training.per_device_batch_size
-        if cell.train and job.gpus > 1 and total % (each * job.gpus):
-            split = f"{job.gpus} GPUs x {each} (per_device_batch_size)"
+        n_processes = job.limits.n_processes
+        if cell.train and n_processes > 1 and total % (each * n_processes):
+            what = "GPUs" if job.gpus else "processes"
+            split = f"{n_processes} {what} x {each} (per_device_batch_size)"
             message = f"global_batch_size {total} is not divisible by {split}"
             self.problems.append(Problem(("resources",), message))
         return job
@@ -252,6 +202,26 @@ class Graph:
             metrics = choose_metrics(names, definitions)
             self._with_models[task] = any(isinstance(metric, LearnedMetric) for metric in metrics)
         return self._with_models[task]
+
+
+def _launched(module: str, argv: tuple[str, ...], limits: Limits) -> tuple[str, tuple[str, ...]]:
+    """The command of a stage that may run as several processes."""
+    if limits.n_processes == 1 and limits.accelerate_config is None:
+        return module, argv
+    options = ["--processes", str(max(1, limits.gpus))]
+    options += ["--nodes", str(limits.nodes)] if limits.nodes > 1 else []
+    options += ["--config", limits.accelerate_config] if limits.accelerate_config else []
+    return "experiments.launch", (*options, module, *argv)
+
+
+def _like(cell: Cell) -> str:
+    """What decides how long a cell trains, apart from its model and its task."""
+    if cell.train is None:
+        return "untrained"
+    method, settings = resolve(cell.train), cell.training
+    steps = f"{settings.max_steps} steps" if settings.max_steps else f"{settings.epochs:g} epochs"
+    live = " with a live reference" if method.needs_live_reference else ""
+    return f"{method.data}{live}, {steps} of {settings.global_batch_size} in {settings.precision}"
 
 
 def _engine(cell: Cell) -> str:

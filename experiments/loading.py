@@ -59,12 +59,17 @@ class Loaded:
                     "hashes": dict(unit.document["hashes"]),
                 }
             )
+        number = {key: index for index, key in enumerate(self.graph.jobs)}
         jobs = [
             {
                 "folder": str(job.folder.relative_to(self.root)),
                 "stage": job.stage,
                 "stage_hash": job.stage_hash,
                 "label": job.label,
+                "needs": [number[needed.key] for needed in job.needs],
+                "cpus": job.limits.cpus,
+                "gpus": job.limits.gpus * job.limits.nodes,
+                "shape": job.shape,
             }
             for job in self.graph.jobs.values()
         ]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from eval.metrics import choose_metrics, expand_sets
 from eval.requirements import missing
 from experiments.check_metrics import language_of
-from experiments.graph import Job
+from experiments.job import Job
 from experiments.grid import Cell
 from experiments.loading import Loaded
 from experiments.problems import Problem

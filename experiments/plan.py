@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from experiments.graph import Job
+from experiments.job import Job
 from experiments.loading import EXIT_BAD_MANIFEST, Loaded, load
 from experiments.pieces import missing_pieces
 from experiments.selectors import parse_only

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from experiments.graph import Job
+from experiments.job import Job
 from experiments.stage_status import EffectiveState, effective_state, read_status
 
 # Stages that take their first artefact as the sign that all others are there; the rest look at each file.

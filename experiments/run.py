@@ -24,7 +24,7 @@ from types import FrameType
 from typing import Any
 
 from experiments.display import TerminalDisplay
-from experiments.graph import Job
+from experiments.job import Job
 from experiments.loading import EXIT_BAD_MANIFEST, Loaded, load
 from experiments.manifest import locate
 from experiments.pieces import missing_pieces

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from experiments.claim import ClaimHeldError
-from experiments.graph import Job
+from experiments.job import Job
 from experiments.repair import forget_damaged_result, state_to_start_from
 from experiments.stage_status import EffectiveState, read_status, reset_status
 from experiments.workers import Worker, start_worker

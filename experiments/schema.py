@@ -1,6 +1,6 @@
 """The words of a manifest, as pydantic models: types, ranges, defaults.
 
-Tasks are in ``schema_tasks.py``; what one entry says of another is checked in ``checks.py``.
+Tasks: ``schema_tasks.py``. Machines: ``schema_resources.py``. What one entry says of another is checked in ``checks.py``.
 """
 
 from collections.abc import Mapping
@@ -9,10 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from experiments.problems import nearest
+from experiments.schema_resources import Condition, Resources, Slurm
 from experiments.schema_tasks import Count, Entry, Name, Positive, Seed, Task
 from po.models.adapter_settings import AdapterSettings
-
-Condition = Any  # a value, a list of values, or a mapping of lt, le, gt, ge; checked in selectors.py
 
 
 class Tokenizer(Entry):
@@ -176,36 +175,6 @@ class Training(Entry):
     router_aux_loss_coef: Annotated[float, Field(ge=0)] = 0.001
 
 
-class Limits(Entry):
-    """What a stage gets while it runs."""
-
-    cpus: Count = 1
-    gpus: Annotated[int, Field(ge=0)] = 0
-
-
-class LimitRule(Entry):
-    """Other limits for the stages that match."""
-
-    when: dict[str, Condition]
-    values: Annotated[dict[str, int], Field(alias="set", min_length=1)]
-
-    @field_validator("values")
-    @classmethod
-    def _are_limits(cls, values: dict[str, int]) -> dict[str, int]:
-        for name in values:
-            if name not in Limits.model_fields:
-                raise ValueError(f"'{name}' is no limit; {nearest(name, Limits.model_fields)}")
-        Limits.model_validate(values)
-        return values
-
-
-class Resources(Entry):
-    """Default limits, and rules for exceptions; the last rule that matches wins."""
-
-    default: Limits = Limits()
-    rules: list[LimitRule] = []
-
-
 class Override(Entry):
     """Other settings for the cells that match, by dotted name: ``training.max_steps``, ``params.beta``."""
 
@@ -247,6 +216,7 @@ class Manifest(Entry):
     from_seed: Literal["same", "first"] = "same"
     training: Training = Training()
     resources: Resources = Resources()
+    slurm: Slurm = Slurm()
     overrides: list[Override] = []
     exclude: list[Exclusion] = []
     report: Report = Report()

@@ -20,6 +20,8 @@ class StageCommand:
         stage_hash: content hash of everything that changes the stage's output.
         artefacts: files or folders that the stage leaves, relative to the cell's folder.
         max_attempts: failures after which nothing is tried again by itself; >= 1.
+        cpus, gpus: of each node, for the record of what the stage has cost.
+        nodes: that it runs on.
     """
 
     module: str
@@ -27,6 +29,9 @@ class StageCommand:
     stage_hash: str
     artefacts: tuple[str, ...]
     max_attempts: int = 3
+    cpus: int = 1
+    gpus: int = 0
+    nodes: int = 1
 
     def __post_init__(self) -> None:
         for name in ("module", "stage_hash"):

@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from experiments.graph import Job
+from experiments.job import Job
 
 _PRELOAD = [
     "transformers",

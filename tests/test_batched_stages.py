@@ -14,7 +14,7 @@ from eval.metrics import METRICS, Signatures
 from eval.metrics.learned import LearnedMetric
 from eval.score import main as score
 from experiments import workers
-from experiments.graph import Job
+from experiments.job import Job
 from experiments.scheduler import Scheduler, _Slots
 from experiments.score_batch import fill_scores
 from experiments.stage_status import read_status
