@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from eval.metrics import choose_metrics, expand_sets
 from eval.requirements import missing
 from experiments.check_metrics import language_of
-from experiments.job import Job
 from experiments.grid import Cell
+from experiments.job import Job
 from experiments.loading import Loaded
 from experiments.problems import Problem
 from experiments.raw_entries import Place

@@ -1,6 +1,7 @@
 """The words of a manifest, as pydantic models: types, ranges, defaults.
 
-Tasks: ``schema_tasks.py``. Machines: ``schema_resources.py``. What one entry says of another is checked in ``checks.py``.
+Tasks are in ``schema_tasks.py``, machines in ``schema_resources.py``; ``checks.py`` holds entries against
+each other.
 """
 
 from collections.abc import Mapping
@@ -8,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from experiments.problems import nearest
 from experiments.schema_resources import Condition, Resources, Slurm
 from experiments.schema_tasks import Count, Entry, Name, Positive, Seed, Task
 from po.models.adapter_settings import AdapterSettings

@@ -16,6 +16,7 @@ from eval.score import main as score
 from experiments import workers
 from experiments.job import Job
 from experiments.scheduler import Scheduler, _Slots
+from experiments.schema_resources import Limits
 from experiments.score_batch import fill_scores
 from experiments.stage_status import read_status
 from experiments.units import Unit
@@ -52,7 +53,7 @@ def job(folder: Path, *what: str, group: str = "g", gpus: int = 0) -> Job:
     folder.mkdir(exist_ok=True)
     unit = Unit("cell", folder, "abc", {"name": folder.name, "hash": "abc"})
     argv = (str(folder), *what)
-    return Job(unit, "train", "abc", "toy_stage", argv, ARTEFACTS, (), folder.name, 1, gpus, group)
+    return Job(unit, "train", "abc", "toy_stage", argv, ARTEFACTS, (), folder.name, Limits(gpus=gpus), group)
 
 
 def scheduler(jobs: list[Job], shown: Shown, gpus: tuple[str, ...] = ()) -> Scheduler:
