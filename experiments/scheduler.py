@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from experiments.claim import ClaimHeldError
+from experiments.forking import SERVER_DIED
 from experiments.job import Job
 from experiments.repair import forget_damaged_result, state_to_start_from
 from experiments.stage_status import EffectiveState, read_status, reset_status
 from experiments.workers import Worker, start_worker
 
-_HELD, _INTERRUPTED, _SERVER_DIED = 75, 85, 255
+_HELD, _INTERRUPTED = 75, 85
 _POLL_S = 0.05
 _RETRY_HELD_S = 1.0
 MAX_TRIES = (
@@ -125,7 +126,7 @@ class Scheduler:
         left: list[Job] = []
         ready: list[tuple[Job, EffectiveState]] = []
         for each in self._together(job, waiting):
-            state = state_to_start_from(each, self.display.say)
+            state = state_to_start_from(each.folder, each.stage, each.stage_hash, self.display.say)
             if state == "done":
                 each.refresh_document()
                 self._finish(each, "done")
@@ -164,7 +165,7 @@ class Scheduler:
         if job.key not in self._tries:
             self._allow_again(job, state)
         if state == "stale":
-            forget_damaged_result(job)
+            forget_damaged_result(job.folder, job.stage, job.command)
         job.write_command_files()
         self._tries[job.key] = self._tries.get(job.key, 0) + 1
         self._started[job.key] = time.monotonic()
@@ -212,7 +213,7 @@ class Scheduler:
 
 def _ended_from_outside(code: int) -> bool:
     """Whether a signal ended or stopped a stage, or its server died; the stage itself has not failed."""
-    return code < 0 or code in (_INTERRUPTED, _SERVER_DIED)
+    return code < 0 or code in (_INTERRUPTED, SERVER_DIED)
 
 
 def make_slots(jobs: int | None, gpus: Sequence[str]) -> _Slots:

@@ -96,6 +96,8 @@ class Slurm(Entry):
         kill_on_invalid_dep: let SLURM cancel jobs whose dependency failed; else they start and find out.
         signal_lead: seconds before the time limit at which a job is told to save and stop.
         setup: lines of bash that every job begins with, such as ``module load cuda``.
+        python: the interpreter of the jobs; null for the one that submits.
+        offline: forbid the jobs after the preparation to ask a hub; compute nodes often cannot.
         prefix: words before every command of a job, such as ``[apptainer, exec, --nv, image.sif]``.
         extra: further options of sbatch.
     """
@@ -114,6 +116,8 @@ class Slurm(Entry):
     signal_lead: Annotated[int, Field(ge=1, le=65535)] = 240
     gpu_option: Literal["gres", "gpus-per-node"] = "gres"
     gpu_type: str | None = None
+    python: str | None = None
+    offline: bool = True
     setup: list[str] = []
     prefix: list[str] = []
     extra: list[str] = []

@@ -9,7 +9,7 @@ from experiments.identity import canonical
 from experiments.problems import did_you_mean, nearest
 
 KEYS = ("model", "task", "method", "seed", "stage")
-STAGES = ("prepare", "train", "pairs", "reference", "generate", "score")
+STAGES = ("prepare", "train", "pairs", "reference", "generate", "score", "report")
 _COMPARE = {"lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge}
 _TEXTS = {"model", "task", "method", "stage"}
 

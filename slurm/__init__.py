@@ -1,1 +1,1 @@
-"""Everything that knows SLURM; nothing below imports it."""
+"""The same study on a cluster: cells as array jobs that resume, requeue themselves and never meet."""

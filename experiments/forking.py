@@ -1,0 +1,100 @@
+"""Processes of stages, forked from a server that has the heavy libraries loaded already.
+
+Importing transformers takes five seconds and more, which in a small grid is most of the time. The server
+imports it once; a stage then starts in milliseconds and is still a process of its own: it can crash, be
+killed, and frees all it took.
+"""
+
+import atexit
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+_PRELOAD = [
+    "experiments.fork_server",
+    "transformers",
+    "transformers.trainer",
+    "eval.score",
+    "eval.generation.transformers_backend",
+    "po.training.trainer",
+    "po.training.checkpoint",
+]
+
+SERVER_DIED = 255
+
+
+def fork_stages(
+    stages: Sequence[tuple[Path, str]], *, cpus: int, gpus: Sequence[str], name: str
+) -> "tuple[ForkServerProcess, Connection[int, int] | None]":
+    """Starts a process that does stages one after the other; it ends with this one in any case.
+
+    Args:
+        stages: folder and name of each; their commands are written already.
+        cpus: threads that it computes with.
+        gpus: that it sees.
+        name: of the process.
+
+    Returns:
+        The process, whose exit code is that of its stage; and of several, a pipe with their exit codes.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOAD)
+    # Ctrl-C reaches all processes of a terminal; the server must outlive it while it loads
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    forkserver.ensure_running()
+    signal.signal(signal.SIGINT, before)
+    codes, tell = context.Pipe(duplex=False) if len(stages) > 1 else (None, None)
+    work = [(str(folder), stage) for folder, stage in stages]
+    process = context.Process(target=_run, args=(work, cpus, tuple(gpus), tell), name=name)
+    process.start()
+    if tell is not None:
+        tell.close()  # the child has its own
+    return process, codes
+
+
+def _run(
+    stages: Sequence[tuple[str, str]],
+    cpus: int,
+    gpus: tuple[str, ...],
+    tell: "Connection[int, int] | None",
+) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which the server ignores
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the runner, which asks its workers to stop
+    _end_with_runner()
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+    os.environ["OMP_NUM_THREADS"] = str(cpus)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(cpus)
+    from experiments.memory import keep_freed_memory
+    from experiments.stage_batch import run_batch
+    from experiments.stage_process import run_stage
+
+    keep_freed_memory()
+    atexit._clear()  # what the server registered is the server's
+    try:
+        if tell is None:
+            ((folder, stage),) = stages
+            sys.exit(run_stage(Path(folder), stage, log=True))
+        run_batch([(Path(folder), stage) for folder, stage in stages], tell.send)
+    finally:
+        atexit._run_exitfuncs()  # before Python 3.13 a process of multiprocessing does not call them
+
+
+def _end_with_runner() -> None:
+    """Kills this process when the runner is gone: the pipe to it closes, even after kill -9."""
+    runner = multiprocessing.parent_process()
+    if runner is None:
+        return
+
+    def watch() -> None:
+        wait([runner.sentinel])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True, name="end-with-runner").start()

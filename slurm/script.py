@@ -1,0 +1,56 @@
+"""The script that every job of a submission runs. Short, so that it can be read when something is wrong."""
+
+import shlex
+from pathlib import Path
+
+from experiments.schema_resources import Slurm
+from slurm.site import ROOT
+
+_SCRIPT = """\
+#!/bin/bash
+# A job of {submission}: does one element of an array. Called with the array's name.
+{setup}
+export PYTHONPATH={root}${{PYTHONPATH:+:$PYTHONPATH}} PYTHONUNBUFFERED=1
+
+requeue={requeue} asked= child=
+ask() {{                                # the time is nearly up (USR1), or the job is to end (TERM)
+    asked=$1
+    [ -n "$child" ] && kill -TERM "$child" 2>/dev/null
+}}
+trap 'ask USR1' USR1
+trap 'ask TERM' TERM
+
+{command} -m slurm.task {submission} "$1" &
+child=$!
+while :; do                            # a signal ends `wait`, not the child
+    wait "$child"
+    code=$?
+    kill -0 "$child" 2>/dev/null || break
+done
+[ -n "$asked" ] && [ "$code" -gt 128 ] && code=85
+
+# 85: saved, to be started again. After TERM (scancel, preemption) that is left to whoever sent it.
+if [ "$code" = 85 ] && [ "$asked" != TERM ] && [ $requeue = yes ]; then
+    job=$SLURM_JOB_ID
+    [ -n "$SLURM_ARRAY_JOB_ID" ] && job=${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID
+    scontrol requeue "$job" || echo "not requeued; the next sbatch slurm/grid.sh goes on from here" >&2
+fi
+exit "$code"
+"""
+
+
+def job_script(submission: Path, python: str, settings: Slurm) -> str:
+    """The text of ``job.sh``.
+
+    Args:
+        submission: its folder.
+        python: interpreter of the jobs.
+        settings: of site and manifest.
+    """
+    return _SCRIPT.format(
+        submission=shlex.quote(str(submission)),
+        root=shlex.quote(str(ROOT)),
+        setup="\n".join(settings.setup),
+        command=" ".join(shlex.quote(word) for word in [*settings.prefix, python]),
+        requeue="yes" if settings.requeue else "no",
+    )

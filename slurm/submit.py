@@ -1,0 +1,73 @@
+"""Queue what is missing of a study as array jobs of SLURM.
+
+    sbatch slurm/grid.sh experiments/manifests/demo.yaml [--only method=dpo]  # this command, in a small job
+    python -m slurm.submit experiments/manifests/demo.yaml --dry-run          # every script and every command
+
+Running the same command again is how to resume: what is done is left out, and so is what is queued or runs.
+Stages that have failed for good are left out too, with all that needs them; --retry-failed tries them again.
+
+Reads   the manifest, the site's settings (--site, $GRID_SITE or slurm/site.yaml), what is done already
+Writes  runs/<name>/submissions/<id>/: the frozen lists, scripts, ids of the jobs, logs
+Exit    0 all queued, or nothing left to queue; 1 SLURM would not take a job, those before it were cancelled;
+        2 a fault in the manifest or the site's file, or something that it needs is not here: nothing queued;
+        75 another driver is at work on the same study
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.loading import EXIT_BAD_MANIFEST, Loaded, load
+from experiments.manifest import locate
+from experiments.pieces import missing_pieces
+from experiments.problems import ManifestError
+from experiments.selectors import parse_only
+from slurm import driver
+from slurm.site import settings, site_file
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's text."""
+    options = _parse(argv)
+    try:
+        loaded = load(options.manifest, options.runs, smoke=options.smoke)
+        jobs = loaded.graph.select(parse_only(options.only))
+        cluster = settings(loaded.manifest.slurm, site_file(options.site))
+        _check(loaded, driver.Request(loaded, jobs, cluster))
+    except ValueError as error:  # ManifestError among them
+        sys.stderr.write(f"{error}\n")
+        return EXIT_BAD_MANIFEST
+    for warning in loaded.grid.warnings:
+        sys.stderr.write(f"warning: {warning}\n")
+    request = driver.Request(loaded, jobs, cluster, retry_failed=options.retry_failed)
+    try:
+        return driver.show(request) if options.dry_run else driver.submit(request)
+    except OSError as error:  # its message says what to do
+        sys.stderr.write(f"{error}\n")
+        return 1
+
+
+def _check(loaded: Loaded, request: driver.Request) -> None:
+    if problems := missing_pieces(loaded, request.jobs):
+        raise ManifestError(loaded.path, locate(loaded.path, problems))
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m slurm.submit",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("--only", default="", metavar="KEY=VALUE,...", help="as for experiments.run")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
+    parser.add_argument("--site", type=Path, metavar="FILE", help="settings of the cluster")
+    parser.add_argument("--smoke", action="store_true", help="as for experiments.run")
+    parser.add_argument("--dry-run", action="store_true", help="print scripts and commands, queue nothing")
+    parser.add_argument("--retry-failed", action="store_true", help="try again what has failed for good")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
