@@ -3,7 +3,8 @@
     python -m experiments.prepare runs/NAME/data/FOLDER
 
 Reads   FOLDER/unit.json and the data that it names
-Writes  FOLDER/tokenizer/, sft.jsonl, train.jsonl (for training) or rows.jsonl (a test set); last prepare.json
+Writes  FOLDER/tokenizer/, sft.jsonl, train.jsonl (for training) or rows.jsonl (a test set); last prepare.json;
+        weights of a model on a hub go into its cache, so that later stages need no network
         on stderr, a line for each split: how many rows there are, and what was left out
 Exit    0 done or already done, 65 bad data (every bad row is listed with file and line)
 """
@@ -27,6 +28,7 @@ from experiments.data_rows import (
     with_pairs,
     with_prompt_ids,
 )
+from experiments.hub import fetch_weights
 from experiments.sources import load_rows
 from experiments.tokenizing import load_saved, make_tokenizer, prompt_ids
 from po.data.forms import Text
@@ -87,6 +89,7 @@ def prepare_corpus(folder: Path, unit: Mapping[str, Any]) -> None:
         if not encoded:
             raise ValueError(_nothing_left(split, len(rows), counts[split], settings))
         _write_rows(folder / f"{split}.jsonl", encoded)
+    fetch_weights(unit["model"])
     facts = {"schema": 1, "hash": unit["hash"], "splits": counts, "vocab_size": len(tokenizer)}
     write_json(folder / "prepare.json", facts)
 

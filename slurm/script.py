@@ -10,7 +10,9 @@ _SCRIPT = """\
 #!/bin/bash
 # A job of {submission}: does one element of an array. Called with the array's name.
 {setup}
-export PYTHONPATH={root}${{PYTHONPATH:+:$PYTHONPATH}} PYTHONUNBUFFERED=1
+export PYTHONPATH={root}${{PYTHONPATH:+:$PYTHONPATH}} PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false
+export OMP_NUM_THREADS=${{SLURM_CPUS_PER_TASK:-1}} SRUN_CPUS_PER_TASK=${{SLURM_CPUS_PER_TASK:-1}}
+{offline}
 
 requeue={requeue} asked= child=
 ask() {{                                # the time is nearly up (USR1), or the job is to end (TERM)
@@ -38,6 +40,8 @@ fi
 exit "$code"
 """
 
+_OFFLINE = "case $1 in prepare-*) ;; *) export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 ;; esac"
+
 
 def job_script(submission: Path, python: str, settings: Slurm) -> str:
     """The text of ``job.sh``.
@@ -52,5 +56,6 @@ def job_script(submission: Path, python: str, settings: Slurm) -> str:
         root=shlex.quote(str(ROOT)),
         setup="\n".join(settings.setup),
         command=" ".join(shlex.quote(word) for word in [*settings.prefix, python]),
+        offline=_OFFLINE if settings.offline else "",
         requeue="yes" if settings.requeue else "no",
     )
