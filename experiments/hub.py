@@ -11,7 +11,7 @@ _COPIES = ["original/*", "onnx/*", "*/*.safetensors"]  # the same weights in oth
 def fetch_weights(model: Mapping[str, Any]) -> None:
     """Puts the files of a model on a hub into this user's cache; those that are there are left.
 
-    Does nothing for folders, for models from scratch, and where the hub must not be asked (``HF_HUB_OFFLINE``).
+    Does nothing for folders and models from scratch, or where ``HF_HUB_OFFLINE`` forbids to ask.
 
     Args:
         model: the manifest's model entry.
@@ -21,13 +21,13 @@ def fetch_weights(model: Mapping[str, Any]) -> None:
     """
     from huggingface_hub import constants, snapshot_download
 
-    name, revision = model["id"], model["revision"]
-    if not name or Path(name).is_dir() or constants.is_offline_mode():
+    if model["from_scratch"] or Path(model["id"]).is_dir() or constants.is_offline_mode():
         return
+    name, revision = model["id"], model["revision"]
     try:
         snapshot_download(name, revision=revision, allow_patterns=_FILES, ignore_patterns=_COPIES)
     except OSError as error:  # all faults of the hub and of the network are
         raise ValueError(
-            f"the weights of {name} cannot be fetched ({error}); where compute nodes have no network, prepare on "
-            "one that has: python -m experiments.run MANIFEST --only stage=prepare"
+            f"the weights of {name} cannot be fetched ({error}); where compute nodes have no network, "
+            "prepare on one that has: python -m experiments.run MANIFEST --only stage=prepare"
         ) from error

@@ -3,8 +3,8 @@
     python -m experiments.prepare runs/NAME/data/FOLDER
 
 Reads   FOLDER/unit.json and the data that it names
-Writes  FOLDER/tokenizer/, sft.jsonl, train.jsonl (for training) or rows.jsonl (a test set); last prepare.json;
-        weights of a model on a hub go into its cache, so that later stages need no network
+Writes  FOLDER/tokenizer/, sft.jsonl, train.jsonl (for training) or rows.jsonl (a test set); last prepare.json
+        the weights of a model on a hub go into its cache, so that later stages need no network
         on stderr, a line for each split: how many rows there are, and what was left out
 Exit    0 done or already done, 65 bad data (every bad row is listed with file and line)
 """
