@@ -47,15 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return EXIT_BAD_MANIFEST
     gpus = [gpu for gpu in (options.gpus or os.environ.get("CUDA_VISIBLE_DEVICES", "")).split(",") if gpu]
-    most = max(jobs, key=lambda job: job.gpus)
-    if len(set(gpus)) < len(gpus):
-        sys.stderr.write(f"--gpus {','.join(gpus)} names a GPU twice\n")
+    if fault := _lacks(jobs, gpus):
+        sys.stderr.write(f"{fault}\n")
         return EXIT_BAD_MANIFEST
-    if most.gpus > len(gpus):
-        text = f"{most.label} asks for {most.gpus} GPUs, and {len(gpus)} may be used; name them with --gpus"
-        sys.stderr.write(f"{text}\n")
-        return EXIT_BAD_MANIFEST
-    if not most.gpus and shutil.which("nvidia-smi"):
+    if not any(job.gpus for job in jobs) and shutil.which("nvidia-smi"):
         sys.stderr.write("no stage asks for a GPU (resources: {default: {gpus: 1}}); all run on the CPU\n")
     for warning in loaded.grid.warnings:
         sys.stderr.write(f"warning: {warning}\n")
@@ -69,6 +64,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     code = 1 if {"failed", "blocked"} & set(outcomes) else 0
     return max(code, _report(loaded)) if options.report else code
+
+
+def _lacks(jobs: Sequence[Job], gpus: Sequence[str]) -> str | None:
+    """What this machine cannot give to a job; None if all can run."""
+    if len(set(gpus)) < len(gpus):
+        return f"--gpus {','.join(gpus)} names a GPU twice"
+    most, widest = max(jobs, key=lambda job: job.gpus), max(jobs, key=lambda job: job.limits.nodes)
+    if widest.limits.nodes > 1:
+        asked = f"{widest.label} asks for {widest.limits.nodes} nodes"
+        return f"{asked}, and this runner has one; use sbatch slurm/grid.sh, or change resources"
+    if most.gpus > len(gpus):
+        return f"{most.label} asks for {most.gpus} GPUs, and {len(gpus)} may be used; name them with --gpus"
+    return None
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -53,12 +53,9 @@ class Limits(Entry):
     @classmethod
     def _is_time(cls, value: Any) -> Any:
         if isinstance(value, int) and not isinstance(value, bool):
-            if value > 0 and not value % 60:
-                # YAML 1.1 reads 04:00:00 without quotes as 14400, in base 60
-                raise ValueError('a time needs quotes: "04:00:00"; YAML reads it as a number otherwise')
-            return str(value)
+            value = str(value)
         if isinstance(value, str) and not _TIME.fullmatch(value):
-            raise ValueError('a time is written as SLURM does: "04:00:00", "1-12:00:00", or minutes')
+            raise ValueError("a time is written as SLURM does: 04:00:00, 1-12:00:00, or minutes")
         return value
 
 

@@ -1,5 +1,6 @@
 """What one job of SLURM does: stages of one cell, one after another, with the same resources."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -53,6 +54,7 @@ class _Assembly:
     def __init__(self, jobs: Sequence[Job], fuse: bool, queued: Mapping[Key, str]) -> None:
         self.fuse, self.queued = fuse, queued
         self.tasks: list[Task] = []
+        self._number: dict[Task, int] = {}
         self._of: dict[Key, Task] = {}
         self._parents = {
             needed.key for job in jobs if job.stage not in ("generate", "score") for needed in job.needs
@@ -68,9 +70,12 @@ class _Assembly:
             above = frozenset(first).union(*(each.above for each in first))
             implied = frozenset().union(*(each.above for each in first))
             task = Task(job.stage, [], job.limits, frozenset(first) - implied, frozenset(queued), above)
+            self._number[task] = len(self.tasks)
             self.tasks.append(task)
         task.jobs.append(job)
-        task.limits = task.limits.model_copy(update={"time": _longer(task.limits.time, job.limits.time)})
+        if task.limits.time != job.limits.time:
+            longer = _longer(task.limits.time, job.limits.time)
+            task.limits = task.limits.model_copy(update={"time": longer})
         self._of[job.key] = task
 
     def _shared(self, job: Job, first: Sequence[Task], queued: set[str]) -> Task | None:
@@ -80,7 +85,7 @@ class _Assembly:
             return next(same, None)
         if not self.fuse or job.stage == "train" or not first:
             return None
-        last = max(first, key=self.tasks.index)
+        last = max(first, key=self._number.__getitem__)
         if last.kind == "prepare" or not _alike(last.limits, job.limits):
             return None
         if job.stage == "generate" and any(each.key in self._parents for each in last.jobs):
@@ -91,19 +96,21 @@ class _Assembly:
 
 def _alike(one: Limits, other: Limits) -> bool:
     """Whether two stages ask for the same, but for the time."""
-    ignored = {"time", "accelerate_config"}
-    return one.model_dump(exclude=ignored) == other.model_dump(exclude=ignored)
+    return (one.cpus, one.gpus, one.nodes, one.mem) == (other.cpus, other.gpus, other.nodes, other.mem)
 
 
 def _longer(one: str | None, other: str | None) -> str | None:
     """The longer of two limits; one that leaves it to the cluster says nothing of its length."""
     if one is None or other is None:
         return one or other
-    return max(one, other, key=seconds_of)
+    return max(one, other, key=lambda time: seconds_of(time) or math.inf)
 
 
 def seconds_of(time: str) -> int:
-    """A time limit as SLURM writes it, in seconds: ``90`` are minutes, ``1-12:00:00`` a day and a half."""
+    """A time limit as SLURM writes it, in seconds: ``90`` are minutes, ``1-12:00:00`` a day and a half.
+
+    0 stands for no limit.
+    """
     days, dash, rest = time.rpartition("-")
     parts = [int(part) for part in rest.split(":")]
     if dash:
