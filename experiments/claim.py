@@ -12,8 +12,9 @@ claim of a quicker one, which had replaced the dead owner's meanwhile. Instead o
 right to remove that owner's claim (a name with the owner's token in it, so it can never mean another's)
 and looks again before it does. A winner that dies is succeeded in the same way: n = 2, 3, ...
 
-What this cannot exclude is a claim taken by force from a process that lives. Its heartbeat thread and
-``still_ours`` tell that process, which must then publish nothing.
+What this cannot exclude is a claim taken from a process that lives: by force, or because SLURM has requeued
+its job. Its heartbeat thread and ``still_ours`` tell that process, which must then publish nothing.
+docs/claims.md says who may take over from whom.
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
 from experiments.atomic import explained, write_durably
-from experiments.owner import Owner, has_rebooted, is_alive, parse_owner, this_process
+from experiments.claim_file import Found, is_dead, is_stale, link, read_claim
+from experiments.owner import Owner, end_earlier_copy, is_earlier_copy, this_process
+from po.training.fence import CLAIM_FILE, CLAIM_TOKEN
 
 HEARTBEAT_S = 60.0
 EXIT_HELD = 75
 EXIT_LOST = 76
-_HALF_WRITTEN_S = 10.0  # a claim is complete before it has its name, so an incomplete one is damage
-_SILENT_BEATS = 10
 _MAX_ROUNDS = 8  # each round that fails means that another contender got on
 _STAGE = re.compile(r"[a-z][a-z0-9_-]*")
 
@@ -54,26 +55,17 @@ class ClaimState:
     owner: Owner | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A claim file as read. ``token`` stands for the file even where no owner can be read from it."""
-
-    token: str
-    owner: Owner | None
-    mtime: float  # seconds, of the file server's clock
-
-
 def claim_state(folder: Path, stage: str) -> ClaimState:
-    """Whether a stage is free, held, or held by a process that is known to be dead.
+    """Whether a stage is free, held, or free to be taken over by this process.
 
     Args:
         folder: the cell's folder.
         stage: name of the stage, as in ``claim.<stage>``.
     """
-    found = _read(_claim_path(folder, stage))
+    found = read_claim(_claim_path(folder, stage))
     if found is None:
         return ClaimState("free")
-    return ClaimState("stale" if _is_stale(found, folder) else "held", found.owner)
+    return ClaimState("stale" if is_stale(found, folder) else "held", found.owner)
 
 
 def exit_lost(claim: Claim) -> None:
@@ -156,8 +148,21 @@ class Claim:
 
     def still_ours(self) -> bool:
         """Reads the claim again. To be asked right before anything is published."""
-        found = _read(self._path)
-        return found is not None and found.token == self.owner.token
+        return self._ours() is not None
+
+    @contextlib.contextmanager
+    def in_environment(self) -> Iterator[None]:
+        """Within, ``po.training.fence`` of this process and of those that it starts asks for this claim."""
+        ours = {CLAIM_FILE: str(self._path.absolute()), CLAIM_TOKEN: self.owner.token}
+        before = {name: os.environ.get(name) for name in ours}
+        os.environ.update(ours)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
 
     def stop_heartbeat(self) -> None:
         """Ends the heartbeat, so that ``on_beat`` is not running and will not run again."""
@@ -169,26 +174,36 @@ class Claim:
         """Gives the claim back. Does nothing to a claim that is another's, or gone with its folder."""
         self.stop_heartbeat()
         try:
-            found = _read(self._path)
-            if found is not None and found.token == self.owner.token:
-                self._remove(found)
+            found = self._ours()
+            if found is not None:
+                with contextlib.suppress(FileNotFoundError):  # taken over at this very moment
+                    self._remove(found)
         finally:
             self._facts.unlink(missing_ok=True)
+
+    def _ours(self) -> Found | None:
+        """The claim as read, if it is ours.
+
+        Its content does not suffice: a client of NFS may open, for a while, what had the name before. That
+        file has lost a name, and the count of names is asked for anew whenever a file is opened.
+        """
+        found = read_claim(self._path)
+        return found if found is not None and found.token == self.owner.token and found.n_links > 1 else None
 
     def _compete(self) -> bool:
         ours = False
         try:
             for _ in range(_MAX_ROUNDS):
-                found = _read(self._path)
+                found = read_claim(self._path)
                 if found is not None:
                     self.held_by = found.owner
-                    if not _is_stale(found, self.folder, steal=self._steal):
+                    if not self._may_succeed(found):
                         return False
                 if not self._facts.exists():
                     write_durably(self._facts, self.owner.to_json())
                 if found is not None:
                     self._remove(found)
-                elif _link(self._facts, self._path):
+                elif link(self._facts, self._path):
                     ours = True
                     self._sweep()
                     return True
@@ -198,22 +213,29 @@ class Claim:
                 with contextlib.suppress(OSError):  # a left-over is swept by the next owner
                     self._facts.unlink(missing_ok=True)
 
-    def _remove(self, old: _Found) -> None:
+    def _may_succeed(self, found: Found) -> bool:
+        """Whether the owner is gone; our own SLURM job before it was requeued is made to go."""
+        if not is_stale(found, self.folder, steal=self._steal):
+            return False
+        return found.owner is None or not is_earlier_copy(found.owner) or end_earlier_copy(found.owner)
+
+    def _remove(self, old: Found) -> None:
         """Removes the claim ``old``, unless another contender that lives is about to."""
         rights: list[Path] = []
         for n in itertools.count(1):
             right = self._path.with_name(f"{self._path.name}.{old.token}.successor.{n}")
-            if _link(self._facts, right):
+            if link(self._facts, right):
                 rights.append(right)
                 break
-            holder = _read(right)
-            if holder is not None and not _is_stale(holder, self.folder, steal=self._steal):
+            holder = read_claim(right)
+            if holder is not None and not self._may_succeed(holder):
                 return
             rights.append(right)
         try:
-            now = _read(self._path)
+            now = read_claim(self._path)
             if now is not None and now.token == old.token:
                 self._path.unlink()
+                self._path.with_name(f"{self._path.name}.{old.token}").unlink(missing_ok=True)
         except OSError:
             rights[-1].unlink(missing_ok=True)  # ours: whoever lives and keeps it bars the others
             raise
@@ -224,8 +246,8 @@ class Claim:
     def _sweep(self) -> None:
         """Removes what contenders that died have left. Only the owner does, so no right in use is hit."""
         for path in self.folder.glob(f"{self._path.name}.*"):
-            found = _read(path)
-            if found is not None and found.token != self.owner.token and _is_stale(found, self.folder):
+            found = read_claim(path)
+            if found is not None and found.token != self.owner.token and is_dead(found, self.folder):
                 path.unlink(missing_ok=True)
 
     def _beat(self) -> None:
@@ -246,48 +268,3 @@ def _claim_path(folder: Path, stage: str) -> Path:
     if not _STAGE.fullmatch(stage):
         raise ValueError(f"stage {stage!r}: a name of a-z, 0-9, - and _ is needed, as in 'train'")
     return folder / f"claim.{stage}"
-
-
-def _read(path: Path) -> _Found | None:
-    """The claim file, or None when there is none."""
-    try:
-        with open(path, "rb") as file:
-            about = os.fstat(file.fileno())
-            owner = parse_owner(file.read())
-    except FileNotFoundError:
-        return None
-    return _Found(owner.token if owner else f"broken-{about.st_ino}", owner, about.st_mtime)
-
-
-def _link(facts: Path, name: Path) -> bool:
-    """Makes ``name`` a link to ``facts`` if it does not exist; whether this very call did."""
-    n_links = os.stat(facts).st_nlink
-    # The count decides, not the answer: NFS may repeat a request and report the name that it made as taken.
-    with contextlib.suppress(FileExistsError):
-        os.link(facts, name)
-    return os.stat(facts).st_nlink > n_links
-
-
-def _is_stale(found: _Found, folder: Path, *, steal: bool = False) -> bool:
-    """Whether the owner is known to be dead; with ``steal``, whether a person says so and it is silent."""
-    if found.owner is None:
-        return _age_s(found, folder) > _HALF_WRITTEN_S
-    alive = is_alive(found.owner)
-    if alive is not None:
-        return not alive
-    if steal or has_rebooted(found.owner):
-        return _age_s(found, folder) > _SILENT_BEATS * found.owner.heartbeat_s
-    return False
-
-
-def _age_s(found: _Found, folder: Path) -> float:
-    """Seconds since the last heartbeat, by the clock that stamped it: the file server's."""
-    probe = folder / ".clock.tmp"
-    try:
-        with open(probe, "w") as file:
-            os.utime(file.fileno())
-            now = os.fstat(file.fileno()).st_mtime
-        probe.unlink(missing_ok=True)
-    except OSError:
-        return 0.0  # where nothing can be written nothing can be taken over either
-    return now - found.mtime

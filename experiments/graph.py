@@ -5,7 +5,7 @@ from typing import Any
 
 from eval.metrics import choose_metrics
 from eval.metrics.learned import LearnedMetric
-from experiments.grid import Cell, Grid
+from experiments.grid import Cell, Grid, method_named
 from experiments.job import Job
 from experiments.problems import Problem
 from experiments.schema import Manifest
@@ -13,7 +13,9 @@ from experiments.schema_resources import Limits
 from experiments.selectors import check_names, matches
 from experiments.unit_evaluation import task_metrics, used_definitions
 from experiments.units import Study, Unit
-from po.methods import resolve
+
+# Stages that no GPU makes faster; a rule may give them some all the same.
+_WITHOUT_GPUS = frozenset({"prepare", "report"})
 
 
 class Graph:
@@ -22,6 +24,7 @@ class Graph:
     Attributes:
         problems: batches that do not divide over the GPUs that they are given.
         warnings: rules of ``resources`` that match no stage.
+        report_limits: what the building of the report gets, where it is a job of its own.
     """
 
     def __init__(self, manifest: Manifest, grid: Grid, study: Study) -> None:
@@ -31,6 +34,7 @@ class Graph:
         self._used_rules: set[int] = set()
         self._with_models: dict[str, bool] = {}
         self.of_cell: dict[str, tuple[Job, ...]] = {cell.name: self._cell_jobs(cell) for cell in grid.cells}
+        self.report_limits = self._limits({"stage": "report"})
         unused = set(range(len(manifest.resources.rules))) - self._used_rules
         self.warnings = tuple(f"resources.rules[{number}] matches no stage" for number in sorted(unused))
 
@@ -103,13 +107,18 @@ class Graph:
             )
         return self.jobs[key]
 
+    def _known(self, unit: Unit, stage: str) -> Job | None:
+        """The job, if it is there: thousands of cells need the same parent, and ask for all that it needs."""
+        return self.jobs.get((str(unit.folder), stage))
+
     def _limits(self, facts: Mapping[str, Any]) -> Limits:
-        changes: dict[str, Any] = {}
+        default = self.manifest.resources.default
+        changes: dict[str, Any] = {"gpus": 0, "nodes": 1} if facts["stage"] in _WITHOUT_GPUS else {}
         for number, rule in enumerate(self.manifest.resources.rules):
             if matches(rule.when, facts):
                 self._used_rules.add(number)
                 changes |= rule.values
-        return self.manifest.resources.default.model_copy(update=changes)
+        return default.model_copy(update=changes) if changes else default
 
     def _corpus(self, model: str, task: str) -> Job:
         artefacts = ("prepare.json", "sft.jsonl", "train.jsonl", "tokenizer")
@@ -146,10 +155,13 @@ class Graph:
         )
 
     def _reference(self, cell: Cell) -> Job:
+        unit = self.study.reference(cell)
+        if known := self._known(unit, "reference"):
+            return known
         data = self._pairs(cell.pairs_from) if cell.pairs_from else self._corpus(cell.model, cell.task)
         needs = (data, self._train(cell.parent)) if cell.parent else (data,)
         return self._job(
-            self.study.reference(cell),
+            unit,
             "reference",
             "po.reference",
             ("reference.json", "logps.npy"),
@@ -158,14 +170,16 @@ class Graph:
         )
 
     def _train(self, cell: Cell) -> Job:
+        unit = self.study.cell(cell)
+        if known := self._known(unit, "train"):
+            return known
         needs = [self._corpus(cell.model, cell.task)]
         needs += [self._train(cell.parent)] if cell.parent else []
         needs += [self._pairs(cell.pairs_from)] if cell.pairs_from else []
         needs += [self._reference(cell)] if cell.needs_reference else []
         own_weights = cell.train is not None or self.manifest.models[cell.model].from_scratch is not None
         artefacts = ("model.json", "train.json", *(["model"] if own_weights else []))
-        unit, like = self.study.cell(cell), _like(cell)
-        job = self._job(unit, "train", "po.train", artefacts, needs, cell.facts, like=like)
+        job = self._job(unit, "train", "po.train", artefacts, needs, cell.facts, like=_like(cell))
         total, each = cell.training.global_batch_size, cell.training.per_device_batch_size
         n_processes = job.limits.n_processes
         if cell.train and n_processes > 1 and total % (each * n_processes):
@@ -218,10 +232,10 @@ def _like(cell: Cell) -> str:
     """What decides how long a cell trains, apart from its model and its task."""
     if cell.train is None:
         return "untrained"
-    method, settings = resolve(cell.train), cell.training
+    method, settings = method_named(cell.train), cell.training
     steps = f"{settings.max_steps} steps" if settings.max_steps else f"{settings.epochs:g} epochs"
     live = " with a live reference" if method.needs_live_reference else ""
-    return f"{method.data}{live}, {steps} of {settings.global_batch_size} in {settings.precision}"
+    return f"{cell.data_form}{live}, {steps} of {settings.global_batch_size} in {settings.precision}"
 
 
 def _engine(cell: Cell) -> str:

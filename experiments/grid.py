@@ -1,9 +1,9 @@
 """Manifest -> cells, in the order in which they can be trained. Pure: reads no file and starts nothing."""
 
+import functools
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from experiments.cell_values import CellValues, ValueFault, canonical_name
@@ -12,7 +12,11 @@ from experiments.problems import Problem
 from experiments.schema import Manifest, Method, Training
 from experiments.schema_tasks import Generation
 from experiments.selectors import matches
+from po.methods import Method as LossMethod
 from po.methods import resolve
+
+method_named = functools.cache(resolve)
+"""``resolve``, once for each name: what is put together (``wpo(ipo)``) is not so again for every cell."""
 
 
 class GridError(ValueError):
@@ -50,15 +54,15 @@ class Cell:
     pairs_from: "Cell | None" = field(default=None, repr=False)
     outputs: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
         """``tinyllama.mt.dpo.beta0.1-gamma2.s42``: the axes that vary; no seed where nothing is trained."""
         axes = "-".join(f"{key}{number_text(value)}" for key, value in self.axes.items())
         parts = [self.model, self.task, self.method, axes, f"s{self.seed}" if self.train else ""]
         return ".".join(part for part in parts if part)
 
-    @property
-    def facts(self) -> dict[str, Any]:
+    @functools.cached_property
+    def facts(self) -> Mapping[str, Any]:
         """What ``when`` and ``--only`` can match."""
         named = {"model": self.model, "task": self.task, "method": self.method, "seed": self.seed}
         values = {**self.training.model_dump(), **self.params}
@@ -69,10 +73,15 @@ class Cell:
         """Whether its loss reads reference values that are computed before training."""
         return bool(self.reference_kinds)
 
-    @property
+    @functools.cached_property
+    def data_form(self) -> str:
+        """What an example of its training is (``po.methods.Method.data``); empty if nothing is trained."""
+        return method_named(self.train).data if self.train else ""
+
+    @functools.cached_property
     def reference_kinds(self) -> tuple[str, ...]:
         """Which values of the reference are computed before training."""
-        return resolve(self.train).stored_reference(self.params) if self.train else ()
+        return method_named(self.train).stored_reference(self.params) if self.train else ()
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,8 @@ class _Builder:
         self.problems: list[Problem] = []
         self.made: dict[tuple[Any, ...], Cell | None] = {}
         self.used_rules: set[str] = set()
+        self._pairs_methods: dict[tuple[str, str], str | None] = {}
+        self._axes: dict[tuple[str, int], dict[str, Any]] = {}
         # dictionaries for sets that keep their order
         self.advice: dict[str, None] = {}
         self.notes: dict[str, None] = {}
@@ -127,7 +138,7 @@ class _Builder:
     def cells(self) -> Iterator[Cell]:
         for model, task in itertools.product(self.manifest.models, self.manifest.tasks):
             methods = [name for name in self.manifest.methods if self._is_measured(name, task)]
-            for method in sorted(methods, key=partial(self._depth, task=task)):
+            for method in sorted(methods, key=functools.partial(self._depth, task=task)):
                 for index, seed in itertools.product(range(len(self.points[method])), self._seeds(method)):
                     cell = self._cell(model, task, method, index, seed)
                     if cell is not None and self._excluding(cell) is None:
@@ -146,9 +157,11 @@ class _Builder:
 
     def _pairs_method(self, method: str, task: str) -> str | None:
         """The method whose samples make the pairs that this one learns from."""
-        entry, pairs = self.manifest.methods[method], self.manifest.tasks[task].pairs
-        compares = entry.train and resolve(entry.method or method).data != "supervised"
-        return pairs.from_ if pairs and compares else None
+        if (method, task) not in self._pairs_methods:
+            entry, pairs = self.manifest.methods[method], self.manifest.tasks[task].pairs
+            compares = entry.train and method_named(entry.method or method).data != "supervised"
+            self._pairs_methods[method, task] = pairs.from_ if pairs and compares else None
+        return self._pairs_methods[method, task]
 
     def _seeds(self, method: str) -> list[int]:
         seeds = self.manifest.seeds
@@ -189,26 +202,38 @@ class _Builder:
         return self.made[key]
 
     def _make(self, model: str, task: str, name: str, index: int, seed: int) -> Cell:
-        entry, (point, axes) = self.manifest.methods[name], self.points[name][index]
-        method = resolve(entry.method or name) if entry.train else None
+        entry, (point, _) = self.manifest.methods[name], self.points[name][index]
+        method = method_named(entry.method or name) if entry.train else None
         values = CellValues(name, method, self.manifest.training, self.manifest.tasks[task].generation, task)
         values.set_parameters({**entry.params})
         values.set_parameters(point)
-        facts = {"model": model, "task": task, "method": name, "seed": seed, **values.facts()}
-        for number, rule in enumerate(self.manifest.overrides):
-            if matches(rule.when, facts):
-                self.used_rules.add(f"overrides[{number}]")
-                values.override(rule.values, ("overrides", number, "set"))
+        if self.manifest.overrides:
+            self._override(values, {"model": model, "task": task, "method": name, "seed": seed})
         params, training, generation = values.checked()
         self.advice |= dict.fromkeys(values.advice)
         self.notes |= dict.fromkeys(values.notes)
-        if method is not None:
-            axes = {canonical_name(method, key, value): value for key, value in axes.items()}
+        axes = self._axes_of(name, index, method)
         parent = self._relative(model, task, entry.from_, seed)
         pairs_from = self._relative(model, task, self._pairs_method(name, task), seed)
         train = method.name if method else None
         values_of = (axes, train, params, training, generation)
         return Cell(model, task, name, seed, *values_of, parent, pairs_from, entry.outputs or {})
+
+    def _override(self, values: CellValues, named: Mapping[str, Any]) -> None:
+        """Applies the rules that match; all of them look at the values as they were before."""
+        facts = {**named, **values.facts()}
+        for number, rule in enumerate(self.manifest.overrides):
+            if matches(rule.when, facts):
+                self.used_rules.add(f"overrides[{number}]")
+                values.override(rule.values, ("overrides", number, "set"))
+
+    def _axes_of(self, name: str, index: int, method: LossMethod | None) -> Mapping[str, Any]:
+        """What varies at a point, under canonical names; the same for all models, tasks and seeds."""
+        if (name, index) not in self._axes:
+            axes = self.points[name][index][1]
+            named = {canonical_name(method, k, value): value for k, value in axes.items()} if method else axes
+            self._axes[name, index] = named
+        return self._axes[name, index]
 
     def _relative(self, model: str, task: str, method: str | None, seed: int) -> Cell | None:
         """The cell of a parent method that goes with this seed."""

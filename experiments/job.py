@@ -1,6 +1,7 @@
 """The unit of work: one stage of one folder, which starts when the jobs that it needs are done."""
 
 import contextlib
+import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ class Job:
         """The folder it works in."""
         return self.unit.folder
 
-    @property
+    @functools.cached_property
     def key(self) -> tuple[str, str]:
         """Folder and stage: unique within a study."""
         return str(self.folder), self.stage

@@ -67,7 +67,7 @@ class Loaded:
                 "stage_hash": job.stage_hash,
                 "label": job.label,
                 "needs": [number[needed.key] for needed in job.needs],
-                "cpus": job.limits.cpus,
+                "cpus": job.limits.cpus * job.limits.nodes,
                 "gpus": job.limits.gpus * job.limits.nodes,
                 "shape": job.shape,
             }

@@ -10,7 +10,9 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
+import sys
 import time
 import uuid
 from dataclasses import asdict, dataclass, fields
@@ -18,6 +20,8 @@ from pathlib import Path
 
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 _SCHEMA = 1
+_KILL_WAIT_S = 5.0
+_POLL_S = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +36,8 @@ class Owner:
         time: Unix time of the owner's clock, in seconds; to be shown, never to be compared.
         heartbeat_s: how often the owner touches the claim, in seconds.
         slurm_job: ``JOB`` or ``ARRAYJOB_TASK``; null outside SLURM.
-        slurm_restart: how often SLURM has requeued that job.
+        slurm_restart: how often SLURM has requeued that job; null at its first start and outside SLURM.
+        slurm_cluster: two clusters count their jobs from 1 each.
     """
 
     token: str
@@ -45,6 +50,7 @@ class Owner:
     heartbeat_s: float
     slurm_job: str | None
     slurm_restart: int | None
+    slurm_cluster: str | None = None
 
     def __str__(self) -> str:
         job = f", SLURM job {self.slurm_job}" if self.slurm_job else ""
@@ -61,7 +67,6 @@ def this_process(heartbeat_s: float) -> Owner:
     start = _start_of(os.getpid())
     if start is None:
         raise RuntimeError("/proc does not show this process; claims need Linux with /proc mounted")
-    restart = os.environ.get("SLURM_RESTART_COUNT")
     return Owner(
         token=uuid.uuid4().hex,
         host=socket.gethostname(),
@@ -72,7 +77,8 @@ def this_process(heartbeat_s: float) -> Owner:
         time=time.time(),
         heartbeat_s=heartbeat_s,
         slurm_job=_slurm_job(),
-        slurm_restart=int(restart) if restart and restart.isdigit() else None,
+        slurm_restart=_slurm_restart(),
+        slurm_cluster=os.environ.get("SLURM_CLUSTER_NAME"),
     )
 
 
@@ -80,8 +86,10 @@ def parse_owner(content: bytes) -> Owner | None:
     """The owner that a claim file names; None when the content is not whole."""
     try:
         found = json.loads(content)
-        owner = Owner(**{field.name: found[field.name] for field in fields(Owner)})
+        owner = Owner(**{field.name: found[field.name] for field in fields(Owner) if field.name in found})
         whole = _TOKEN.fullmatch(owner.token) and isinstance(owner.pid, int) and owner.heartbeat_s > 0
+        whole = whole and isinstance(owner.slurm_restart, int | None)
+        whole = whole and isinstance(owner.slurm_job, str | None)
     except (ValueError, TypeError, KeyError):
         return None
     return owner if whole else None
@@ -95,6 +103,44 @@ def is_alive(owner: Owner) -> bool | None:
         return _start_of(owner.pid) == owner.pid_start
     except PermissionError:
         return True  # another user's process, hidden from us but there
+
+
+def is_earlier_copy(owner: Owner) -> bool:
+    """Whether the owner is this very SLURM job, or array element, as it was before SLURM requeued it.
+
+    That process may live: SLURM requeues what it has lost sight of. It works for nobody all the same.
+    """
+    job, cluster = _slurm_job(), os.environ.get("SLURM_CLUSTER_NAME")
+    if (
+        job is None
+        or owner.slurm_job != job
+        or (owner.slurm_cluster or cluster) != (cluster or owner.slurm_cluster)
+    ):
+        return False
+    return (owner.slurm_restart or 0) < (_slurm_restart() or 0)
+
+
+def end_earlier_copy(owner: Owner) -> bool:
+    """Kills the process of an earlier copy of this SLURM job, where it is to be seen from here and lives.
+
+    Returns:
+        Whether it may be succeeded: False if it belongs to another user, so that it cannot be what it says.
+    """
+    try:
+        if is_alive(owner) is not True:
+            return True
+        if _start_of(owner.pid) != owner.pid_start or owner.pid == os.getpid():
+            return False
+        os.kill(owner.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    sys.stderr.write(f"{owner}: this job before it was requeued, still running: killed\n")
+    end = time.monotonic() + _KILL_WAIT_S
+    while is_alive(owner) and time.monotonic() < end:  # one that the kernel is slow to end runs no more code
+        time.sleep(_POLL_S)
+    return True
 
 
 def has_rebooted(owner: Owner) -> bool:
@@ -132,6 +178,11 @@ def _boot_id() -> str:
 
 def _pid_namespace() -> str:
     return os.readlink("/proc/self/ns/pid")
+
+
+def _slurm_restart() -> int | None:
+    restart = os.environ.get("SLURM_RESTART_COUNT")
+    return int(restart) if restart and restart.isdigit() else None
 
 
 def _slurm_job() -> str | None:

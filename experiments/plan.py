@@ -11,12 +11,14 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from experiments.costs import cost_lines
 from experiments.job import Job
 from experiments.loading import EXIT_BAD_MANIFEST, Loaded, load
 from experiments.pieces import missing_pieces
 from experiments.selectors import parse_only
-from experiments.stage_status import effective_state
+from experiments.stage_status import EffectiveState, effective_state, read_status
 from experiments.why import explain
 
 _WHY = {
@@ -59,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def describe(loaded: Loaded, jobs: Sequence[Job], *, stages: bool) -> list[str]:
     """The plan as lines of text."""
     states = {job.key: effective_state(job.folder, job.stage, job.stage_hash) for job in jobs}
+    reasons = {job.key: _reason(job, states[job.key]) for job in jobs}
     lines = [f"{loaded.manifest.name}: {len(loaded.grid.cells)} cells in {loaded.root}"]
     lines += [f"warning: {warning}" for warning in loaded.grid.warnings]
     lines += [f"warning: {piece.place}: {piece.message}" for piece in missing_pieces(loaded, jobs)]
@@ -66,29 +69,51 @@ def describe(loaded: Loaded, jobs: Sequence[Job], *, stages: bool) -> list[str]:
     if stages:
         lines += [f"  {states[job.key]:<12} {job.label}" for job in jobs]
     else:
-        lines += _cell_lines(loaded, states)
-    counts = Counter(states.values())
-    done = counts.pop("done", 0)
-    reasons = ", ".join(f"{count} {_WHY[state]}" for state, count in counts.most_common())
+        lines += _cell_lines(loaded, reasons)
+    counts = Counter(reasons.values())
+    done = counts.pop(_WHY["done"], 0)
+    listed = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
     lines.append(
-        f"{len(jobs)} stages: {done} done, {len(jobs) - done} to run" + (f" ({reasons})" if reasons else "")
+        f"{len(jobs)} stages: {done} done, {len(jobs) - done} to run" + (f" ({listed})" if listed else "")
     )
-    return lines
+    to_run = [job for job in jobs if states[job.key] != "done"]
+    entries = {job.key: _entry(loaded, job) for job in loaded.graph.jobs.values()}
+    chosen, waiting = ([entries[job.key] for job in some] for some in (jobs, to_run))
+    return lines + cost_lines(loaded.root, list(entries.values()), chosen, waiting)
 
 
-def _cell_lines(loaded: Loaded, states: Mapping[tuple[str, str], str]) -> list[str]:
+def _reason(job: Job, state: EffectiveState) -> str:
+    """Why a stage is to be run, in words."""
+    if state == "pending":
+        status = read_status(job.folder, job.stage)
+        if status is not None and status.attempt:  # one that found no parent has given its number back
+            return "failed, will be tried again"
+    return _WHY[state]
+
+
+def _entry(loaded: Loaded, job: Job) -> dict[str, Any]:
+    """The job as in ``plan.json``, as far as forecasts ask."""
+    return {
+        "folder": str(job.folder.relative_to(loaded.root)),
+        "stage": job.stage,
+        "stage_hash": job.stage_hash,
+        "shape": job.shape,
+        "cpus": job.limits.cpus * job.limits.nodes,
+        "gpus": job.limits.gpus * job.limits.nodes,
+    }
+
+
+def _cell_lines(loaded: Loaded, reasons: Mapping[tuple[str, str], str]) -> list[str]:
     shown = [
         cell
         for cell in loaded.grid.cells
-        if any(job.key in states for job in loaded.graph.of_cell[cell.name])
+        if any(job.key in reasons for job in loaded.graph.of_cell[cell.name])
     ]
     width = max((len(cell.name) for cell in shown), default=0)
     lines = []
     for cell in shown:
         parts = [
-            f"{job.stage} {_WHY[states[job.key]]}"
-            for job in loaded.graph.of_cell[cell.name]
-            if job.key in states
+            f"{job.stage} {reasons[job.key]}" for job in loaded.graph.of_cell[cell.name] if job.key in reasons
         ]
         digest = loaded.study.cell(cell).digest[:10]
         lines.append(f"  {cell.name:<{width}}  {digest}  {'; '.join(parts)}")

@@ -6,12 +6,14 @@ should act on the file alone: ``effective_state`` holds it against the claim, th
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from experiments.atomic import read_json, sha256_file, write_json
+from experiments.attempt_records import record_lost
 from experiments.claim import Claim, claim_state
 
 State = Literal["pending", "running", "done", "failed", "interrupted", "cancelled"]
@@ -86,7 +88,9 @@ def reset_status(folder: Path, stage: str) -> None:
     Raises:
         ClaimHeldError: the stage is running.
     """
-    with Claim(folder, stage):
+    with Claim(folder, stage) as claim:
+        with contextlib.suppress(ValueError):  # a damaged status tells of no attempt
+            record_lost(claim, read_status(folder, stage))
         _status_path(folder, stage).unlink(missing_ok=True)
 
 

@@ -1,35 +1,61 @@
-"""Show how far an experiment is, from its files alone.
+"""Show how far an experiment is, from its files alone; SLURM's queue is asked where it can be.
 
     python -m experiments.status runs/demo
+    python -m experiments.status runs/demo runs/other --watch    # every ten seconds, until all is done
+    python -m experiments.status runs/demo --json                # one JSON document a line and experiment
 
-Exit    0, or 2 if the folder holds no experiment
+    done         with all its files              failed     all its attempts are used up
+    running      a process holds its claim       blocked    something that it needs failed or was cancelled
+    queued       SLURM's queue holds it          lost       its process died without a word
+    waiting      something it needs is not done  stale      done or begun for other inputs
+    interrupted  stopped at a safe point         damaged    its status cannot be read
+
+Exit    0, or 1 if a stage failed, is lost, blocked or damaged, or 2 if a folder holds no experiment;
+        130 when the watch was ended with Ctrl-C
 """
 
 import argparse
+import json
+import math
+import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from experiments.atomic import read_json
-from experiments.stage_status import EffectiveState, effective_state, read_status
+from experiments.outlook import look_ahead, projection_of
+from experiments.overview import WRONG, Overview, survey
+from experiments.recorded_plan import read_plan
+from experiments.status_table import as_json, describe
+from experiments.submissions import read_queue
 
-_ORDER: tuple[EffectiveState, ...] = (
-    "done",
-    "running",
-    "interrupted",
-    "lost",
-    "failed",
-    "cancelled",
-    "stale",
-    "pending",
-)
+INTERRUPTED = 130
+NO_EXPERIMENT = 2
+_WATCH_S = 10.0
+_HOME, _END_OF_LINE, _REST = "\033[H", "\033[K", "\033[J"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's text."""
+    options = _parse(argv)
+    try:
+        if options.watch is None:
+            overviews, text = _look(options)
+            sys.stdout.write(text)
+        else:
+            overviews = _watch(options)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # as of: status ... | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return NO_EXPERIMENT
+    return int(any(row.state in WRONG for overview in overviews for row in overview.rows))
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.status",
         description=__doc__,
@@ -38,55 +64,70 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUNS", help="folders of experiments, such as runs/demo"
     )
-    options = parser.parse_args(argv)
-    for root in options.runs:
-        try:
-            lines = describe(root, _read_plan(root))
-        except ValueError as error:
-            print(error, file=sys.stderr)  # noqa: T201 the command's own message
-            return 2
-        print("\n".join(lines))  # noqa: T201 the command's output
-    return 0
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=_seconds,
+        const=_WATCH_S,
+        metavar="SECONDS",
+        help="show it again every so many seconds (10), until all is done or Ctrl-C",
+    )
+    parser.add_argument("--json", action="store_true", help="for programs: one JSON document a line")
+    parser.add_argument("--all", action="store_true", help="name every stage, not only ten of each state")
+    return parser.parse_args(argv)
 
 
-def _read_plan(root: Path) -> dict[str, Any]:
-    if not (root / "plan.json").is_file():
-        raise ValueError(
-            f"{root} holds no experiment (no plan.json); make one with: python -m experiments.run MANIFEST"
+def _seconds(text: str) -> float:
+    """A time for argparse, which names the option and this function's message."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of seconds; folders stand before the options"
         )
-    return read_json(root / "plan.json")
+    return seconds
 
 
-def describe(root: Path, plan: dict[str, Any]) -> list[str]:
-    """Stages by state, then every stage that is neither done nor untouched."""
-    rows = [
-        (job, effective_state(root / job["folder"], job["stage"], job["stage_hash"])) for job in plan["jobs"]
-    ]
-    stages = list(dict.fromkeys(job["stage"] for job in plan["jobs"]))
-    found = {state for _, state in rows}
-    states = [state for state in _ORDER if state in found]
-    heads = "".join(f"{state:>12}" for state in states)
-    lines = [f"{plan['name']}: {len(plan['cells'])} cells", f"  {'stage':<10}{heads}"]
-    for stage in stages:
-        counts = Counter(state for job, state in rows if job["stage"] == stage)
-        lines.append("  " + f"{stage:<10}" + "".join(f"{counts[state] or '-':>12}" for state in states))
-    lines += [_detail(root, job, state) for job, state in rows if state not in ("done", "pending")]
-    return lines
+def _look(options: argparse.Namespace) -> tuple[list[Overview], str]:
+    """All experiments at this moment, and the text about them."""
+    overviews, blocks = [], []
+    for root in options.runs:
+        overview = survey(read_plan(root), read_queue(root))
+        seconds_of = projection_of(overview)
+        outlook = look_ahead(overview, seconds_of)
+        overviews.append(overview)
+        if options.json:
+            blocks.append(json.dumps(as_json(overview, outlook), ensure_ascii=False) + "\n")
+        else:
+            lines = describe(overview, outlook, seconds_of, everything=options.all)
+            blocks.append("\n".join(lines) + "\n")
+    return overviews, ("" if options.json else "\n").join(blocks)
 
 
-def _detail(root: Path, job: dict[str, Any], state: str) -> str:
-    folder = root / job["folder"]
-    status = read_status(folder, job["stage"])
-    line = f"  {state:<12} {job['label']}"
-    progress = folder / f"progress.{job['stage']}.json"
-    if state == "running" and progress.is_file():
-        found = read_json(progress)
-        line += f"  step {found['step']} of {found['total']}"
-    if status is not None and state == "running":
-        line += f"  for {time.time() - status.start:.0f} s on {status.host}"
-    if status is not None and status.error:
-        line += f"  {status.error.get('class')}; log: {folder / 'logs' / (job['stage'] + '.log')}"
-    return line
+def _watch(options: argparse.Namespace) -> list[Overview]:
+    """Shows it again and again, on a terminal in place, and returns when all is done."""
+    in_place = sys.stdout.isatty() and not options.json
+    while True:
+        overviews, text = _look(options)
+        if in_place:
+            _redraw(text, options.watch)
+        else:
+            sys.stdout.write(text if options.json else f"{time.strftime('%Y-%m-%d %H:%M:%S')}\n{text}\n")
+        sys.stdout.flush()
+        if all(overview.is_done for overview in overviews):
+            return overviews
+        time.sleep(options.watch)
+
+
+def _redraw(text: str, every_s: float) -> None:
+    """Writes over what stands there, so that nothing flickers; lines that do not fit are cut or left out."""
+    width, height = os.get_terminal_size(sys.stdout.fileno())
+    lines = [f"{time.strftime('%H:%M:%S')}, every {every_s:g} s; Ctrl-C ends this", "", *text.splitlines()]
+    if len(lines) > height - 1:
+        lines = [*lines[: height - 2], f"... {len(lines) - height + 2} more lines"]
+    sys.stdout.write(_HOME + "".join(f"{line[: width - 1]}{_END_OF_LINE}\n" for line in lines) + _REST)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from experiments.check_tasks import FILES
 from experiments.grid import Cell
 from experiments.locations import expand
 from experiments.schema import Manifest
+from experiments.schema_tasks import Generation
 from experiments.unit_identity import Contents
 
 _SMALL = 64 * 2**20  # bytes; what is larger takes seconds to read at every plan, and is in the signature
@@ -44,8 +45,13 @@ def decoding_content(cell: Cell) -> dict[str, Any]:
     """What of the settings decides the outputs."""
     if cell.outputs:
         return {"backend": FILES}
-    generation = cell.generation.model_dump()
-    return Decoding.from_mapping(generation).canonical() | {"backend": cell.generation.backend}
+    return _decoding(cell.generation)
+
+
+@functools.cache
+def _decoding(generation: Generation) -> dict[str, Any]:
+    """Thousands of cells decode alike; nobody changes what this returns."""
+    return Decoding.from_mapping(generation.model_dump()).canonical() | {"backend": generation.backend}
 
 
 def score_content(manifest: Manifest, task: str, generate_hash: str, contents: Contents) -> dict[str, Any]:

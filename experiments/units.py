@@ -3,13 +3,14 @@
 A hash holds what changes the folder's content and nothing else: no names, no paths, no resources.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiments.check_metrics import language_of
-from experiments.grid import Cell
+from experiments.grid import Cell, method_named
 from experiments.identity import SCHEMA, SHORT, content_hash, folder_name, folders_by_hash
 from experiments.schema import Manifest
 from experiments.unit_evaluation import (
@@ -29,7 +30,6 @@ from experiments.unit_identity import (
     tokenizer_identity,
     training_identity,
 )
-from po.methods import resolve
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,9 @@ class Study:
         self._contents = Contents()
         self._units: dict[tuple[str, ...], Unit] = {}
         self._folders: dict[str, dict[str, Path]] = {}
+        # thousands of cells have the same models; nobody changes what these return
+        self._model = functools.cache(lambda name: self._contents.model(manifest.models[name]))
+        self._model_document = functools.cache(lambda name: model_document(manifest.models[name]))
 
     def corpus(self, model: str, task: str) -> Unit:
         """Training data of a task, tokenized for a model."""
@@ -101,7 +104,7 @@ class Study:
         return Unit(kind, folder, digest, found)
 
     def _inside(self, unit: Unit) -> str:
-        return str(unit.folder.relative_to(self.root))
+        return f"{unit.folder.parent.name}/{unit.folder.name}"  # a section and a folder, as _unit made it
 
     # -- documents
 
@@ -116,11 +119,11 @@ class Study:
         content = {
             "schema": SCHEMA,
             "rendering": rendered,
-            "tokenizer": tokenizer_identity(self._contents.model(model)),
+            "tokenizer": tokenizer_identity(self._model(model_name)),
             "splits": {split: source.identity for split, source in splits.items()},
         }
         document = {
-            "model": model_document(model),
+            "model": self._model_document(model_name),
             "rendering": rendered,
             "splits": {split: source.document for split, source in splits.items()},
         }
@@ -160,18 +163,17 @@ class Study:
         return self.pairs(cell.pairs_from) if cell.pairs_from else self.corpus(cell.model, cell.task)
 
     def _reference(self, cell: Cell, data: Unit, start: Unit | None, name: str) -> Unit:
-        model = self.manifest.models[cell.model]
         content = {
             "schema": SCHEMA,
             "data": data.digest,
-            "model": start.digest if start else self._contents.model(model),
+            "model": start.digest if start else self._model(cell.model),
             "precision": cell.training.precision,
         }
         asked = {"kinds": list(cell.reference_kinds), "form": _form(cell)}
         if asked != {"kinds": ["logps"], "form": "unpaired"}:
             content |= asked
         document = asked | {
-            "model": model_document(model),
+            "model": self._model_document(cell.model),
             "parent": self._inside(start) if start else None,
             "data": self._data_file(data),
             "precision": cell.training.precision,
@@ -202,7 +204,7 @@ class Study:
             "seed": None if cell.outputs else cell.seed,
             "axes": dict(cell.axes),
             "task": {"type": task.type, "source_lang": task.source_lang, "target_lang": task.target_lang},
-            "model": model_document(self.manifest.models[cell.model]),
+            "model": self._model_document(cell.model),
             "train": self._train_document(cell),
             "corpus": self._inside(self.corpus(cell.model, cell.task)),
             "parent": self._inside(self.cell(cell.parent)) if cell.parent else None,
@@ -231,8 +233,7 @@ class Study:
 
     def _training_content(self, cell: Cell) -> dict[str, Any]:
         """All that changes the weights of a cell; of outputs that others made, the files."""
-        model = self._contents.model(self.manifest.models[cell.model])
-        content: dict[str, Any] = {"schema": SCHEMA, "model": model, "method": cell.train}
+        content: dict[str, Any] = {"schema": SCHEMA, "model": self._model(cell.model), "method": cell.train}
         if cell.outputs:
             return content | {"outputs": {name: file["sha256"] for name, file in self._outputs(cell).items()}}
         if cell.train is None:
@@ -241,7 +242,7 @@ class Study:
             return content | ({"seed": cell.seed, "corpus": corpus.digest} if scratch else {})
         return content | {
             "params": dict(cell.params),
-            "training": training_identity(cell.training, resolve(cell.train)),
+            "training": training_identity(cell.training, method_named(cell.train)),
             "seed": cell.seed,
             "data": self._train_data(cell).digest,
             "parent": self.cell(cell.parent).digest if cell.parent else None,
@@ -251,17 +252,16 @@ class Study:
         if cell.train is None:
             return None
         data = self._train_data(cell)
-        supervised = resolve(cell.train).data == "supervised"
-        rows = f"{self._inside(data)}/sft.jsonl" if supervised else self._data_file(data)
+        rows = f"{self._inside(data)}/sft.jsonl" if cell.data_form == "supervised" else self._data_file(data)
         return {
             "method": cell.train,
             "params": dict(cell.params),
             "training": cell.training.model_dump(),
             "data": rows,
-            "batch_coupled": resolve(cell.train).batch_coupled,
+            "batch_coupled": method_named(cell.train).batch_coupled,
         }
 
 
 def _form(cell: Cell) -> str:
     """Which completions of a row a cell's reference values are of; pairs count as two single ones."""
-    return "ranked" if cell.train and resolve(cell.train).data == "ranked" else "unpaired"
+    return "ranked" if cell.data_form == "ranked" else "unpaired"

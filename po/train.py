@@ -6,7 +6,7 @@
 Reads   CELL_FOLDER/cell.json, the prepared data, the parent's model and the reference values that it names
 Writes  CELL_FOLDER/model/, train_log.jsonl, train.json and, last, model.json; until then checkpoints below
         attempts/ and progress.train.json
-Exit    0 trained or already trained, 65 bad data or settings,
+Exit    0 trained or already trained, 65 bad data or settings, 76 taken over by another process,
         85 stopped after SIGTERM at a step boundary (run again to go on)
 """
 
@@ -58,6 +58,7 @@ def train(settings: TrainSettings) -> int:
     from po.models.loading import load_tokenizer
     from po.training.cell_output import facts_of_training, save_model, write_card
     from po.training.checkpoint import INTERRUPTED, AttemptCallback, newest_checkpoint, publish
+    from po.training.fence import stop_if_lost
 
     if settings.recipe is None:
         _publish_untrained(settings)
@@ -79,6 +80,8 @@ def train(settings: TrainSettings) -> int:
             result = facts_of_training(
                 settings, trainer, time.time() - started, resumed=checkpoint is not None
             )
+        stop_if_lost()
+        if trainer.is_world_process_zero():
             publish(attempt, settings.folder, result, trainer.state.log_history, keep_attempts=keep)
     return 0
 
@@ -182,8 +185,11 @@ def _with_new_adapter(settings: TrainSettings, model: Any) -> Any:
 def _publish_untrained(settings: TrainSettings) -> None:
     """A cell that is measured as it is: a pointer to the hub, or the weights that training starts from."""
     from po.models.loading import load_tokenizer, write_json
+    from po.training.fence import stop_if_lost
 
-    if not _processes().is_main_process:
+    processes = _processes()
+    stop_if_lost()
+    if not processes.is_main_process:
         return
     pointer: dict[str, Any] = {"id": settings.model["id"], "revision": settings.model["revision"]}
     if settings.model["from_scratch"]:

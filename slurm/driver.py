@@ -14,6 +14,7 @@ from experiments.claim import EXIT_HELD, Claim
 from experiments.job import Job
 from experiments.loading import Loaded
 from experiments.schema_resources import Slurm
+from experiments.slurm_queue import jobs_with_comment
 from experiments.stage_status import EffectiveState, effective_state, reset_status
 from slurm import sbatch
 from slurm.arrays import Array, make_arrays
@@ -87,7 +88,7 @@ class Work:
 
 def show(request: Request) -> int:
     """Prints all that ``submit`` would write and call; changes nothing."""
-    work = plan_work(request, look_up(request.root))
+    work = plan_work(request, look_up(request.root, repair=False))
     submission = request.root / FOLDER / "DRY-RUN"
     out = sys.stdout
     out.write(
@@ -153,7 +154,7 @@ def plan_work(request: Request, queued: Queued) -> Work:
 
 def _submit(request: Request, work: Work, queued: Queued) -> int:
     sys.stderr.write("\n".join([f"{_name(request)} in {request.root}", *work.lines()]) + "\n")
-    if not work.arrays and queued.jobs:
+    if not work.arrays and queued.report:
         sys.stderr.write("all that is missing is in the queue already; nothing was queued\n")
         return 0
     submission = new_submission(request.root)
@@ -172,9 +173,8 @@ def _submit(request: Request, work: Work, queued: Queued) -> int:
         _queue(submission, jobs, {"array": "report", "kind": "report", "size": 1}, command)
     except (sbatch.SubmissionError, OSError) as error:
         return _take_back(submission, jobs, error)
-    sys.stderr.write(
-        f"logs and ids: {submission}\nwatch: python -m experiments.status {request.loaded.root}\n"
-    )
+    watch = shlex.join(["python", "-m", "experiments.status", str(request.loaded.root)])
+    sys.stderr.write(f"logs and ids: {submission}\nwatch: {watch}\n")
     return 0
 
 
@@ -194,7 +194,9 @@ def _queue(
 
 
 def _take_back(submission: Path, jobs: list[dict[str, Any]], error: Exception) -> int:
-    ids = [str(job["job"]) for job in jobs if job["job"] is not None]
+    known = {str(job["job"]) for job in jobs if job["job"] is not None}
+    # one that sbatch has not told the id of, as when SLURM was too slow to answer, may be queued all the same
+    ids = sorted(known.union(jobs_with_comment(f"{submission.name}/") or {}), key=int)
     complaint = sbatch.cancel(ids)
     sys.stderr.write(f"error: {jobs[-1]['array'] if jobs else 'nothing'} was not queued: {error}\n")
     if complaint:

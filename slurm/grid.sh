@@ -27,6 +27,10 @@ if [ -z "$SLURM_JOB_ID" ]; then
     exit 2
 fi
 
+if [ -n "$GRID_ROOT" ] && [ ! -f "$GRID_ROOT/slurm/submit.py" ]; then
+    echo "error: GRID_ROOT is $GRID_ROOT, where the project is not: there is no slurm/submit.py" >&2
+    exit 2
+fi
 # SLURM runs a copy of this script, so that its own path says nothing; SLURM remembers where it was.
 script=$(scontrol show job "$SLURM_JOB_ID" 2>/dev/null | sed -n 's/^ *Command=\(.*slurm\/grid\.sh\).*/\1/p' | head -n 1)
 for root in "$GRID_ROOT" "$SLURM_SUBMIT_DIR" "${script%/slurm/grid.sh}"; do
@@ -45,5 +49,6 @@ fi
 [ $# -gt 0 ] || set -- "$root/$default"
 
 cd "$SLURM_SUBMIT_DIR" || exit 2
-export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+# PYTHONSAFEPATH: a folder of the same name where sbatch was called, as of another checkout, is not ours.
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" PYTHONSAFEPATH=1
 exec "$python" -m slurm.submit "$@"

@@ -76,7 +76,8 @@ def _log(submission: Path, array: str, index: str) -> str:
 
 def _lead(time: str | None, lead: int) -> int:
     """Seconds before the limit at which a job is told; of a short one no more than a quarter."""
-    return lead if time is None else max(1, min(lead, seconds_of(time) // 4))
+    limit = seconds_of(time) if time else 0
+    return max(1, min(lead, limit // 4)) if limit else lead
 
 
 def _dependency(array: Array, ids: Mapping[str, str], settings: Slurm) -> list[str]:

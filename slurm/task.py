@@ -20,7 +20,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from experiments.atomic import write_json
-from experiments.forking import fork_stages
+from experiments.forking import SERVER_DIED, fork_stages
 from experiments.owner import this_process
 from experiments.repair import forget_damaged_result, state_to_start_from
 from experiments.stage_command import write_command
@@ -36,6 +36,7 @@ from slurm.submission import FrozenStage, read_element
 
 HELD_S = 600.0  # an allocation is not held for longer than this while another process does the work
 _POLL_S, _HELD_POLL_S = 0.1, 2.0
+_ASK_AGAIN_S = 2.0  # a process that is being forked hears no signal yet
 _FINAL = frozenset({EXIT_DONE, EXIT_BAD_INPUT, EXIT_PARENT_MISSING, EXIT_INTERRUPTED, 76})
 
 
@@ -50,7 +51,6 @@ class Element:
     def __init__(self, root: Path, stages: Sequence[FrozenStage]) -> None:
         self.root, self.stages = root, stages
         self.stopping = False
-        self._worker: ForkServerProcess | None = None
 
     def run(self) -> int:
         """Exit code, as the module says. A stage that fails does not keep from those that do not need it."""
@@ -67,8 +67,6 @@ class Element:
     def stop(self, *_: object) -> None:
         """Asks the stage that runs to save and end, and begins no other."""
         self.stopping = True
-        if self._worker is not None:
-            self._worker.terminate()
 
     def _do(self, stage: FrozenStage) -> int:
         folder, end = self.root / stage.folder, time.monotonic() + HELD_S
@@ -107,15 +105,26 @@ class Element:
         _say(f"{stage.label}: log in {folder / 'logs' / (stage.stage + '.log')}")
         gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
         stages, cpus = [(folder, stage.stage)], stage.command.cpus
-        self._worker, _ = fork_stages(stages, cpus=cpus, gpus=gpus, name=stage.label)
-        if self.stopping:  # the signal came while the process was being started
-            self._worker.terminate()
-        while (code := self._worker.exitcode) is None:
-            time.sleep(_POLL_S)
-        self._worker = None
+        try:
+            worker, _ = fork_stages(stages, cpus=cpus, gpus=gpus, name=stage.label)
+            code = self._end_of(worker)
+        except (EOFError, ConnectionError):  # killed while it loaded what stages need
+            code = SERVER_DIED
+        if self.stopping and (code < 0 or code == SERVER_DIED):
+            return EXIT_INTERRUPTED  # the signal came before the stage listened, or when it had ended
         if code in _FINAL or code == 75:
             return code
         return self._after_failure(stage, code)
+
+    def _end_of(self, worker: ForkServerProcess) -> int:
+        """Exit code of a stage's process, which is asked to save and end once this one was."""
+        asked = -_ASK_AGAIN_S
+        while (code := worker.exitcode) is None:
+            if self.stopping and time.monotonic() - asked > _ASK_AGAIN_S:
+                worker.terminate()
+                asked = time.monotonic()
+            time.sleep(_POLL_S)
+        return code
 
     def _after_failure(self, stage: FrozenStage, code: int) -> int:
         """To be started again if attempts are left."""

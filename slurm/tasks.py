@@ -1,7 +1,7 @@
 """What one job of SLURM does: stages of one cell, one after another, with the same resources."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from experiments.job import Job
@@ -19,7 +19,7 @@ class Task:
         jobs: in their order.
         limits: what it asks for; the time is the longest of its stages'.
         needs: tasks of the same submission that must end well first, without those that others imply.
-        queued: elements of earlier submissions that must: ``JOB_INDEX``.
+        queued: elements of earlier submissions that must, ``JOB_INDEX``, if no task above waits for it.
     """
 
     kind: str
@@ -69,7 +69,8 @@ class _Assembly:
         if task is None:
             above = frozenset(first).union(*(each.above for each in first))
             implied = frozenset().union(*(each.above for each in first))
-            task = Task(job.stage, [], job.limits, frozenset(first) - implied, frozenset(queued), above)
+            waits = frozenset(queued) - _waited_for(above)
+            task = Task(job.stage, [], job.limits, frozenset(first) - implied, waits, above)
             self._number[task] = len(self.tasks)
             self.tasks.append(task)
         task.jobs.append(job)
@@ -91,7 +92,12 @@ class _Assembly:
         if job.stage == "generate" and any(each.key in self._parents for each in last.jobs):
             return None  # what waits for the training would wait for the generation too
         before = {last, *last.above}
-        return last if all(task in before for task in first) and queued <= last.queued else None
+        return last if all(task in before for task in first) and queued <= _waited_for(before) else None
+
+
+def _waited_for(tasks: Iterable[Task]) -> frozenset[str]:
+    """The elements of earlier submissions that must end well before all of these can have."""
+    return frozenset().union(*(task.queued for task in tasks))
 
 
 def _alike(one: Limits, other: Limits) -> bool:

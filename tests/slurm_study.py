@@ -109,3 +109,98 @@ def trained_steps(folder: Path, cell: str) -> int:
     """Optimizer steps that all attempts at a cell's training have done together, by its log."""
     log = next((folder / "runs" / "micro").glob(f"cells/*{cell}*/logs/train.log")).read_text()
     return len(re.findall(r"'loss'", log))
+
+
+def elements(folder: Path) -> dict[str, str]:
+    """Cell (as in ``dpo.s1``) -> id of the element that begins its work, of the newest submission."""
+    newest = max((folder / "runs" / "micro" / "submissions").iterdir())
+    found: dict[str, str] = {}
+    for array, job in jobs(folder).items():
+        for line in (newest / f"{array}.jsonl").read_text().splitlines() if array != "report" else ():
+            element = json.loads(line)
+            name = ".".join(element["label"].rpartition(".numbers.")[2].split(".")[:2])
+            found.setdefault(name, f"{job}_{element['index']}")
+    return found
+
+
+def facts(cluster: slurm_local.Cluster, job: str) -> dict[str, str]:
+    """What SLURM knows of a job or element: ``JobState``, ``Restarts``, ``Reason`` and more."""
+    text = cluster.run("scontrol", "show", "job", job, check=True).stdout
+    return dict(word.split("=", 1) for word in text.split() if "=" in word)
+
+
+def records(folder: Path, cell: str, stage: str) -> list[dict[str, object]]:
+    """What is on record of the attempts at a stage of the only cell whose name has ``cell`` in it."""
+    (path,) = (folder / "runs" / "micro").glob(f"cells/*{cell}*/attempts.jsonl")
+    return [found for found in map(json.loads, path.read_text().splitlines()) if found["stage"] == stage]
+
+
+def outcomes(folder: Path, cell: str, stage: str) -> list[object]:
+    """How the attempts at a stage ended, in their order."""
+    return [found["outcome"] for found in records(folder, cell, stage)]
+
+
+def trained_tokens(folder: Path, cell: str) -> int:
+    """Tokens that all attempts at a cell's training have gone through; those that were killed are unknown."""
+    return sum(int(str(found["tokens"] or 0)) for found in records(folder, cell, "train"))
+
+
+def step(folder: Path, cell: str) -> int:
+    """The step at which a cell's training is, by what it reports now and then."""
+    paths = list((folder / "runs" / "micro").glob(f"cells/*{cell}*/progress.train.json"))
+    return int(json.loads(paths[0].read_text())["step"]) if paths else 0
+
+
+def log_of(folder: Path, element: str) -> str:
+    """What an element of the newest submission has said; empty before it has."""
+    job, _, index = element.partition("_")
+    newest = max((folder / "runs" / "micro" / "submissions").iterdir())
+    array = next(name for name, one in jobs(folder).items() if one == job)
+    path = newest / "logs" / array / f"{index}.log"
+    return path.read_text() if path.exists() else ""
+
+
+_PLUG = """\
+import importlib.machinery, os, sys, time
+from pathlib import Path
+
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name not in CHANGES:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        execute = spec.loader.exec_module
+        def exec_module(module):
+            execute(module)
+            CHANGES[name](module)
+        spec.loader.exec_module = exec_module
+        return spec
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+def plug(folder: Path, changes: str) -> str:
+    """A folder for PYTHONPATH with which every process changes modules right after it has loaded them.
+
+    Args:
+        folder: of the study.
+        changes: Python; defines ``CHANGES``, module's name -> function of the module.
+    """
+    place = folder / "plug"
+    place.mkdir(exist_ok=True)
+    (place / "sitecustomize.py").write_text(_PLUG + changes)
+    return str(place)
+
+
+# Each micro-batch takes STEP_S longer, so that there is time to hit a training.
+SLOW_STEPS = """
+def slow_steps(module):
+    quick = module.MethodTrainer.training_step
+    def training_step(self, *args, **options):
+        time.sleep(float(os.environ["STEP_S"]))
+        return quick(self, *args, **options)
+    module.MethodTrainer.training_step = training_step
+
+CHANGES = {"po.training.trainer": slow_steps}
+"""

@@ -13,7 +13,7 @@ from scored_run import make_run
 from eval.metrics import METRICS, Signatures
 from eval.metrics.learned import LearnedMetric
 from eval.score import main as score
-from experiments import workers
+from experiments import forking
 from experiments.job import Job
 from experiments.scheduler import Scheduler, _Slots
 from experiments.schema_resources import Limits
@@ -27,7 +27,7 @@ ARTEFACTS = ("model.json", "model")
 @pytest.fixture(autouse=True)
 def light_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Toy stages need no library of models; the server starts with the first of them."""
-    monkeypatch.setattr(workers, "_PRELOAD", ["experiments.workers", "experiments.stage_batch"])
+    monkeypatch.setattr(forking, "_PRELOAD", ["experiments.fork_server", "experiments.stage_batch"])
 
 
 class Shown:

@@ -81,7 +81,72 @@ def test_racing_processes_do_every_stage_exactly_once(tmp_path, make_cells, n_ra
     for folder, runs in runs_by_cell(cells).items():
         assert len(runs) == 1
         assert read_status(folder, "train").pid == runs[0][1]
-        assert sorted(os.listdir(folder)) == ["result", "stage.train.json", "status.train.json"]
+        left = {"attempts.jsonl", "result", "stage.train.json", "status.train.json"}
+        assert set(os.listdir(folder)) == left
+
+
+def be_element(index, restart, kills):
+    """Makes this process the copy of an array element that SLURM has requeued so many times."""
+    os.environ |= {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": str(index), "SLURM_JOB_ID": "99"}
+    os.environ["SLURM_RESTART_COUNT"] = str(restart)
+    kill = os.kill
+
+    def say_so_and_kill(pid, number):
+        if number == signal.SIGKILL:  # said first: this process may be killed right after it has killed
+            with open(kills, "a") as file:
+                file.write(f"{pid} {time.monotonic_ns()}\n")
+        kill(pid, number)
+
+    os.kill = say_so_and_kill
+
+
+def requeue(cells, racers, kills, n_times):
+    """Starts elements anew whose earlier copies live; returns all copies, by element."""
+    order, end = random.Random(2), time.monotonic() + TIMEOUT_S
+
+    def copy(index, restart):
+        def work():
+            be_element(index, restart, kills)
+            return race(cells, 1000 * index + restart)
+
+        return fork(work)
+
+    copies = {index: [copy(index, 0)] for index in range(racers)}
+    (cells[0].parent / "go").touch()
+    for _ in range(n_times):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+        owners = {claim_state(folder, "train").owner for folder in cells}
+        holding = sorted(index for index in copies if copies[index][-1] in {o.pid for o in owners if o})
+        index = order.choice(holding or sorted(copies))
+        copies[index].append(copy(index, len(copies[index])))
+    return copies
+
+
+def first_kills(kills):
+    """When each process was killed for the first time; the dead may be killed again."""
+    found = {}
+    for line in kills.read_text().splitlines():
+        pid, ns = line.split()
+        found.setdefault(int(pid), int(ns))
+    return found
+
+
+def test_requeued_elements_end_their_earlier_copies_and_no_stage_is_run_twice_at_a_time(tmp_path, make_cells):
+    cells, kills = make_cells(seconds=0.2), tmp_path / "kills.txt"
+    kills.touch()
+    copies = requeue(cells, racers=8, kills=kills, n_times=25)
+    codes = {pid: wait(pid) for pids in copies.values() for pid in pids}
+    killed_ns = first_kills(kills)
+    assert set(codes.values()) == {0, -signal.SIGKILL}, "some are killed, or nothing was tested"
+    assert {pid for pid, code in codes.items() if code} <= set(killed_ns)
+    assert not {pids[-1] for pids in copies.values()} & set(killed_ns), "the newest copy was killed"
+    for folder, runs in runs_by_cell(cells).items():
+        for (_, pid), (next_start_ns, _) in zip(runs, runs[1:], strict=False):
+            assert pid in killed_ns, f"{folder.name} was run again although pid {pid} had completed it"
+            assert next_start_ns > killed_ns[pid], f"{folder.name} was run by two processes at a time"
+        status = read_status(folder, "train")
+        assert (status.state, status.pid) == ("done", runs[-1][1])
 
 
 def kill_and_replace(cells, racers, n_kills):

@@ -130,15 +130,15 @@ def test_a_half_written_claim_is_held_while_young_and_taken_over_later(tmp_path,
 
 def test_a_slow_contender_does_not_hit_the_claim_of_a_quicker_one(tmp_path, monkeypatch):
     claim_of_a_dead_process(tmp_path)
-    judge, quick, slow = experiments.claim._is_stale, Claim(tmp_path, "train"), Claim(tmp_path, "train")
+    judge, quick, slow = experiments.claim.is_stale, Claim(tmp_path, "train"), Claim(tmp_path, "train")
 
     def judge_then_be_overtaken(found, folder, *, steal=False):
         stale = judge(found, folder, steal=steal)
-        monkeypatch.setattr(experiments.claim, "_is_stale", judge)
+        monkeypatch.setattr(experiments.claim, "is_stale", judge)
         assert quick.acquire()
         return stale
 
-    monkeypatch.setattr(experiments.claim, "_is_stale", judge_then_be_overtaken)
+    monkeypatch.setattr(experiments.claim, "is_stale", judge_then_be_overtaken)
     assert not slow.acquire()
     assert quick.still_ours()
     quick.release()

@@ -18,15 +18,19 @@ from po.training.checkpoint import MARKER
 
 ROOT = pathlib.Path(__file__).parent.parent
 TIMEOUT_S = 150
-LAUNCH = [sys.executable, "-m", "experiments.launch", "--processes", "2", "po.train"]
+LAUNCH = [sys.executable, "-m", "experiments.launch", "--processes", "2"]
 
 pytestmark = pytest.mark.slow
 
 
-def launch(folder):
+def launch(folder, *options):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [*LAUNCH, str(folder)], env=environment, stderr=subprocess.PIPE, text=True, cwd=ROOT
+        [*LAUNCH, *options, "po.train", str(folder)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
     )
 
 
@@ -66,7 +70,7 @@ def test_two_processes_train_what_one_trains(dpo):
     assert train.main([str(dpo)]) == 0
     expected, log = weights(dpo), read_log(dpo)
     forget(dpo)
-    code, errors = finish(launch(dpo))
+    code, errors = finish(launch(dpo, "--config", "ddp"))
     assert code == 0, errors
     result = json.loads((dpo / "train.json").read_text())
     assert (result["processes"], result["steps"]) == (2, 6)

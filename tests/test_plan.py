@@ -112,32 +112,6 @@ def test_plan_shows_what_is_done_failed_and_out_of_date(
     assert "18 stages: 1 done, 17 to run (15 not started, 1 its inputs changed, 1 failed)" in text
 
 
-def test_status_reads_the_folder_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    study = loaded(tmp_path)
-    study.write_plan()
-    (tmp_path / "study.yaml").unlink()
-    jobs = {job.label: job for job in study.graph.jobs.values()}
-    done, failed = jobs["train tiny.numbers.sft.s1"], jobs["train tiny.numbers.sft.s2"]
-    for job in (done, failed):
-        job.write_command_files()
-    finish(done.folder, "train", done.stage_hash)
-    finish(
-        failed.folder,
-        "train",
-        failed.stage_hash,
-        "failed",
-        error={"class": "MemoryError", "traceback_tail": []},
-    )
-    assert status.main([str(study.root)]) == 0
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == ["small:", "4", "cells"]
-    assert lines[1] == ["stage", "done", "failed", "pending"]
-    assert ["train", "1", "1", "2"] in lines
-    assert ["score", "-", "-", "4"] in lines
-    assert lines[-1][:4] == ["failed", "train", "tiny.numbers.sft.s2", "MemoryError;"]
-    assert lines[-1][-1] == str(failed.folder / "logs/train.log")
-
-
 def test_the_stored_plan_holds_cells_hashes_jobs_and_warnings(tmp_path: Path) -> None:
     study = loaded(tmp_path, exclude=[{"when": {"seed": 9}, "reason": "none"}])
     study.write_plan()

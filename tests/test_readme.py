@@ -32,7 +32,7 @@ def test_a_table_of_the_docs_is_what_the_code_prints(page: str, name: str, table
 def test_every_module_that_is_called_has_a_command_line_that_explains_itself(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    modules = sorted(set(re.findall(r"python -m ((?:experiments|po|eval|reports)\.\w+)", README)))
+    modules = sorted(set(re.findall(r"python -m ((?:experiments|po|eval|reports|slurm)\.\w+)", README)))
     assert len(modules) >= 10
     for name in modules:
         module = importlib.import_module(name)

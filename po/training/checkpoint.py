@@ -17,6 +17,7 @@ from accelerate.utils import reduce
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from po.models.loading import POINTER, write_json
+from po.training.fence import still_ours, stop_if_lost
 
 MARKER = "complete.json"
 INTERRUPTED = 85  # exit code: stopped cleanly, to be started again
@@ -67,6 +68,7 @@ class AttemptCallback(TrainerCallback):  # type: ignore[misc]
         self.interrupted = False
         self._asked = False
         self._reported = 0.0
+        self._first = (0, 0)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -88,15 +90,40 @@ class AttemptCallback(TrainerCallback):  # type: ignore[misc]
             return self._asked
         return bool(reduce(torch.tensor(float(self._asked), device=state.device), reduction="sum").item())
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Where this attempt starts; what an earlier one has left is not taken for its progress."""
+        self._first = (state.global_step, state.num_input_tokens_seen)
+        self._report(state)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """How far this attempt came, finished or stopped."""
+        self._report(state)
+
+    def _report(self, state: TrainerState) -> None:
+        """Progress with what speed and cost are told from; tokens are counted over all processes."""
+        if not state.is_world_process_zero:
+            return
+        first_step, first_tokens = self._first
+        progress = {
+            "step": state.global_step,
+            "total": state.max_steps,
+            "first_step": first_step,
+            "tokens": state.num_input_tokens_seen,
+            "first_tokens": first_tokens,
+        }
+        write_json(self.folder / "progress.train.json", progress)
+        self._reported = time.monotonic()
+
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Progress, the log's last row, and the stop that was asked for."""
-        if state.is_world_process_zero and time.monotonic() - self._reported > 1:
-            write_json(
-                self.folder / "progress.train.json", {"step": state.global_step, "total": state.max_steps}
-            )
-            self._reported = time.monotonic()
+        if time.monotonic() - self._reported > 1:
+            self._report(state)
         if state.global_step >= state.max_steps:
             control.should_log = True
         elif self._stop_is_asked():
@@ -108,10 +135,11 @@ class AttemptCallback(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """The marker comes when every process has saved, so a checkpoint without it is known to be torn."""
         PartialState().wait_for_everyone()
+        stop_if_lost()
         if state.is_world_process_zero:
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             write_json(checkpoint / MARKER, {"step": state.global_step, "stage_hash": self.stage_hash})
-            if not self.keep:
+            if not self.keep and still_ours():
                 self._remove_all_but(checkpoint)
 
     def _remove_all_but(self, checkpoint: Path) -> None:
