@@ -12,6 +12,7 @@ NAMES = (
     "benchmarks.losses",
     "benchmarks.scoring",
     "benchmarks.generation",
+    "benchmarks.scale",
 )
 
 

@@ -12,13 +12,12 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 _PRELOAD = [
-    "experiments.fork_server",
     "transformers",
     "transformers.trainer",
     "eval.score",
@@ -46,10 +45,7 @@ def fork_stages(
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
-    # Ctrl-C reaches all processes of a terminal; the server must outlive it while it loads
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    forkserver.ensure_running()
-    signal.signal(signal.SIGINT, before)
+    _ensure_server()
     codes, tell = context.Pipe(duplex=False) if len(stages) > 1 else (None, None)
     work = [(str(folder), stage) for folder, stage in stages]
     process = context.Process(target=_run, args=(work, cpus, tuple(gpus), tell), name=name)
@@ -59,13 +55,26 @@ def fork_stages(
     return process, codes
 
 
+def _ensure_server() -> None:
+    """Starts the server, deaf to signals that are sent to all processes of a terminal or of a job.
+
+    It alone can tell how its children end. They inherit its deafness, so that what is sent to one that is
+    being forked is kept until it listens.
+    """
+    resource_tracker.ensure_running()  # the server's start begins with it, and it unblocks signals
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    forkserver.ensure_running()
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    signal.signal(signal.SIGINT, before)
+
+
 def _run(
     stages: Sequence[tuple[str, str]],
     cpus: int,
     gpus: tuple[str, ...],
     tell: "Connection[int, int] | None",
 ) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which the server ignores
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the runner, which asks its workers to stop
     _end_with_runner()
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)

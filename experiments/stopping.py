@@ -37,6 +37,7 @@ class StopSignals:
         for number in (signal.SIGTERM, signal.SIGINT):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup; not ours to undo
                 self._replaced[number] = signal.signal(number, self._handle)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # as experiments.forking has left it
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -4,13 +4,13 @@ Reads   RUN/submissions/<id>/jobs.json and <array>.jsonl (written by slurm.submi
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from experiments.atomic import read_json
-from experiments.slurm_queue import QueuedElement, living
+from experiments.slurm_queue import QueuedElement, jobs_with_comment, living
 
 NEVER = "DependencyNeverSatisfied"
 _RUNNING = ("RUNNING", "COMPLETING")
@@ -45,6 +45,7 @@ class Element:
         job: SLURM's name of it, ``123_4``, or ``123`` for a job that is no array.
         label: as in the list.
         stages: (folder relative to the run's, stage).
+        hashes: of the outputs of these stages, in the same order.
         log: its output file.
         state: SLURM's word, such as PENDING; empty where the queue could not be asked.
         reason: why it waits, in SLURM's words.
@@ -56,6 +57,7 @@ class Element:
     log: Path
     state: str = ""
     reason: str = ""
+    hashes: tuple[str, ...] = ()
 
     @property
     def runs(self) -> bool:
@@ -111,6 +113,7 @@ def _arrays(root: Path, faults: list[str]) -> Iterator[SubmittedArray]:
             document = read_json(path)
             # a driver that could not queue everything has cancelled what it had queued
             entries: list[Mapping[str, Any]] = [] if document.get("cancelled") else document["jobs"]
+            entries = _with_ids(path.parent, entries)
             found = [SubmittedArray(path.parent, e["array"], e["kind"], str(e["job"])) for e in entries]
             if strange := [array.job for array in found if not array.job.isdecimal()]:
                 raise ValueError(f"job = {strange[0]!r}")
@@ -118,6 +121,20 @@ def _arrays(root: Path, faults: list[str]) -> Iterator[SubmittedArray]:
             faults.append(f"{path} cannot be read ({error}); what it submitted is not shown")
             continue
         yield from found
+
+
+def _with_ids(folder: Path, entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The jobs of a submission that have an id.
+
+    A driver that was killed may have queued an array and not have written down its id: the array's comment
+    tells.
+    """
+    if all(entry["job"] is not None for entry in entries):
+        return list(entries)
+    comments = jobs_with_comment(f"{folder.name}/") or {}
+    ids = {comment.partition("/")[2]: job for job, comment in comments.items()}
+    found = [{**entry, "job": entry["job"] or ids.get(entry["array"])} for entry in entries]
+    return [entry for entry in found if entry["job"] is not None]
 
 
 def _elements(
@@ -135,10 +152,10 @@ def _elements(
                 names[int(number)] = name
         listed = _listed(array, names, faults)
     for index, name in names.items():
-        line = listed.get(index, _Line(array.name, ()))
+        line = listed.get(index, _Line(array.name, (), ()))
         queued = found[name] if found is not None else None
         state, reason = (queued.state, queued.reason) if queued else ("", "")
-        yield Element(name, line.label, line.stages, array.log(index), state, reason)
+        yield Element(name, line.label, line.stages, array.log(index), state, reason, line.hashes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +164,7 @@ class _Line:
 
     label: str
     stages: tuple[tuple[str, str], ...]
+    hashes: tuple[str, ...]
 
 
 def _listed(array: SubmittedArray, wanted: Collection[int] | None, faults: list[str]) -> dict[int, _Line]:
@@ -160,7 +178,8 @@ def _listed(array: SubmittedArray, wanted: Collection[int] | None, faults: list[
                 index = entry.get("index", number)  # some may be missing between
                 if wanted is None or index in wanted:
                     stages = tuple((stage["folder"], stage["stage"]) for stage in entry["stages"])
-                    lines[index] = _Line(entry["label"], stages)
+                    hashes = tuple(stage["command"]["stage_hash"] for stage in entry["stages"])
+                    lines[index] = _Line(entry["label"], stages, hashes)
     except FileNotFoundError:
         if array.kind != "report":  # which has no list
             faults.append(f"{path} is not there; what its elements do is not shown")

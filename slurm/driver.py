@@ -24,6 +24,10 @@ from slurm.submission import FOLDER, log_path, new_submission, write_jobs, write
 from slurm.tasks import Key, make_tasks
 
 _WAIT_FOR_DRIVER_S = 120.0
+_NO_ANSWER = (
+    "error: squeue does not answer, and earlier submissions of this study may be in the queue; nothing was "
+    "queued. Start the same command again later, or with --ignore-queue"
+)
 _GIVEN_UP = frozenset({"failed", "cancelled"})
 
 
@@ -35,6 +39,7 @@ class Request:
     jobs: Sequence[Job]
     settings: Slurm
     retry_failed: bool = False
+    ignore_queue: bool = False
 
     @property
     def root(self) -> Path:
@@ -88,7 +93,7 @@ class Work:
 
 def show(request: Request) -> int:
     """Prints all that ``submit`` would write and call; changes nothing."""
-    work = plan_work(request, look_up(request.root, repair=False))
+    work = plan_work(request, look_up(request.root))
     submission = request.root / FOLDER / "DRY-RUN"
     out = sys.stdout
     out.write(
@@ -119,7 +124,10 @@ def submit(request: Request) -> int:
         request.loaded.write_plan()
         if request.retry_failed:
             _forget_failures(request.jobs)
-        queued = look_up(request.root)
+        queued = Queued() if request.ignore_queue else look_up(request.root)
+        if not queued.answered:
+            sys.stderr.write(f"{_NO_ANSWER}\n")
+            return 1
         sbatch.cancel(queued.hopeless)
         return _submit(request, plan_work(request, queued), queued)
     finally:

@@ -39,7 +39,7 @@ if [ "$code" = 85 ] && [ "$asked" != TERM ] && [ $requeue = yes ]; then
     job=$SLURM_JOB_ID
     [ -n "$SLURM_ARRAY_JOB_ID" ] && job=${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID
     restarts=$(scontrol show job "$job" | grep -o 'Restarts=[0-9]*')
-    if [ "$restarts" != "Restarts=${{SLURM_RESTART_COUNT:-0}}" ]; then
+    if [ "${{restarts#Restarts=}}" -gt "${{SLURM_RESTART_COUNT:-0}}" ] 2>/dev/null; then
         echo "SLURM has started this job again already, and lost sight of this copy" >&2
     else
         scontrol requeue "$job" || echo "not requeued; the next sbatch slurm/grid.sh goes on from here" >&2

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.atomic import read_json, write_json, write_text
+from experiments.atomic import write_json, write_text
 from experiments.job import Job
 from experiments.stage_command import StageCommand
 from slurm.arrays import Array
@@ -64,11 +64,6 @@ def new_submission(root: Path) -> Path:
     return folder
 
 
-def submissions(root: Path) -> list[Path]:
-    """All submissions of an experiment, oldest first."""
-    return sorted(path.parent for path in (root / FOLDER).glob("*/jobs.json"))
-
-
 def list_path(submission: Path, array: str) -> Path:
     """The list of an array."""
     return submission / f"{array}.jsonl"
@@ -105,12 +100,6 @@ def read_list(submission: Path, array: str) -> Iterator[dict[str, Any]]:
     with open(list_path(submission, array), encoding="utf-8") as lines:
         for line in lines:
             yield json.loads(line)
-
-
-def read_jobs(submission: Path) -> list[dict[str, Any]]:
-    """What ``jobs.json`` says was queued; nothing if it was cancelled again."""
-    found = read_json(submission / "jobs.json")
-    return [] if found.get("cancelled") else list(found["jobs"])
 
 
 def write_jobs(submission: Path, jobs: Sequence[Mapping[str, Any]], *, cancelled: bool = False) -> None:

@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_BAD_MANIFEST
     for warning in loaded.grid.warnings:
         sys.stderr.write(f"warning: {warning}\n")
-    request = driver.Request(loaded, jobs, cluster, retry_failed=options.retry_failed)
+    choices = {"retry_failed": options.retry_failed, "ignore_queue": options.ignore_queue}
+    request = driver.Request(loaded, jobs, cluster, **choices)
     try:
         return driver.show(request) if options.dry_run else driver.submit(request)
     except OSError as error:  # its message says what to do
@@ -66,6 +67,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--smoke", action="store_true", help="as for experiments.run")
     parser.add_argument("--dry-run", action="store_true", help="print scripts and commands, queue nothing")
     parser.add_argument("--retry-failed", action="store_true", help="try again what has failed for good")
+    parser.add_argument(
+        "--ignore-queue", action="store_true", help="queue what is not done, even if it is queued already"
+    )
     return parser.parse_args(argv)
 
 

@@ -12,7 +12,6 @@ Exit    0 all done, also before or by others; 65 bad data or configuration; 69 w
 import argparse
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -36,7 +35,6 @@ from slurm.submission import FrozenStage, read_element
 
 HELD_S = 600.0  # an allocation is not held for longer than this while another process does the work
 _POLL_S, _HELD_POLL_S = 0.1, 2.0
-_ASK_AGAIN_S = 2.0  # a process that is being forked hears no signal yet
 _FINAL = frozenset({EXIT_DONE, EXIT_BAD_INPUT, EXIT_PARENT_MISSING, EXIT_INTERRUPTED, 76})
 
 
@@ -111,18 +109,18 @@ class Element:
         except (EOFError, ConnectionError):  # killed while it loaded what stages need
             code = SERVER_DIED
         if self.stopping and (code < 0 or code == SERVER_DIED):
-            return EXIT_INTERRUPTED  # the signal came before the stage listened, or when it had ended
+            return EXIT_INTERRUPTED  # the signal came when the stage listened no more
         if code in _FINAL or code == 75:
             return code
         return self._after_failure(stage, code)
 
     def _end_of(self, worker: ForkServerProcess) -> int:
         """Exit code of a stage's process, which is asked to save and end once this one was."""
-        asked = -_ASK_AGAIN_S
+        asked = False
         while (code := worker.exitcode) is None:
-            if self.stopping and time.monotonic() - asked > _ASK_AGAIN_S:
+            if self.stopping and not asked:
                 worker.terminate()
-                asked = time.monotonic()
+                asked = True
             time.sleep(_POLL_S)
         return code
 
@@ -150,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     root = options.submission.parents[1]
     if options.array == "report":
         _header("report")
-        return _report(root)
+        _report(root)
     try:
         label, stages = read_element(options.submission, options.array, options.index)
     except (OSError, ValueError) as error:
@@ -173,9 +171,9 @@ def run_element(element: Element) -> int:
             signal.signal(number, handler)
 
 
-def _report(root: Path) -> int:
-    """Whatever has failed before: a report shows holes as such."""
-    return subprocess.run([sys.executable, "-m", "reports.build", str(root)], check=False).returncode
+def _report(root: Path) -> None:
+    """Becomes the process that builds the report, whatever has failed: a report shows holes as such."""
+    os.execv(sys.executable, [sys.executable, "-m", "reports.build", str(root)])
 
 
 def _header(what: str) -> None:

@@ -96,9 +96,7 @@ class Cluster:
     ) -> None:
         self.n_nodes, self._munge = nodes, munge
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
-        self.folder = Path(
-            tempfile.mkdtemp(prefix="slurm-")
-        )  # short, for sockets
+        self.folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # short, for sockets
         self.folder.chmod(0o755)  # munge's socket must be reachable
         names = [f"n{number}" for number in range(1, nodes + 1)]
         for name in ("log", "state", *names):

@@ -78,7 +78,11 @@ class Studied:
                 if not labels:
                     continue
                 entries = [self.job(label) for label in labels]
-                stages = [{key: entry[key] for key in ("folder", "stage", "stage_hash")} for entry in entries]
+                stages = [
+                    {key: entry[key] for key in ("folder", "stage")}
+                    | {"command": {"stage_hash": entry["stage_hash"]}}
+                    for entry in entries
+                ]
                 lines.append(json.dumps({"index": index, "label": labels[-1], "stages": stages}))
             (folder / f"{array}.jsonl").write_text("\n".join(lines) + "\n")
             jobs.append({"array": array, "kind": array.partition("-")[0], "job": job, "size": len(elements)})

@@ -27,7 +27,7 @@ ARTEFACTS = ("model.json", "model")
 @pytest.fixture(autouse=True)
 def light_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Toy stages need no library of models; the server starts with the first of them."""
-    monkeypatch.setattr(forking, "_PRELOAD", ["experiments.fork_server", "experiments.stage_batch"])
+    monkeypatch.setattr(forking, "_PRELOAD", ["experiments.stage_batch"])
 
 
 class Shown:

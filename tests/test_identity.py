@@ -188,3 +188,19 @@ def test_hashes_follow_the_text_of_a_chat_template_and_not_its_path(
         for template in (text, "${TEMPLATES}/chat.jinja")
     )
     assert inline == file != hashes(tmp_path, changed())
+
+
+def test_the_demo_keeps_the_hashes_that_it_had(tmp_path: Path) -> None:
+    """Folders of users' studies are found by these; a change that is meant must raise ``SCHEMA``."""
+    plan = load(Path("experiments/manifests/demo.yaml"), tmp_path)
+    hashes = {cell.name: plan.study.cell(cell).document["hashes"] for cell in plan.grid.cells}
+    names = ("base", "sft.s1", "dpo.s2", "simpo.s1")
+    assert {
+        name: tuple(hashes[f"tiny.numbers.{name}"][stage][:10] for stage in ("train", "generate"))
+        for name in names
+    } == {
+        "base": ("252a4113e4", "52f5b107f2"),
+        "sft.s1": ("ab574cca40", "77970b566e"),
+        "dpo.s2": ("d51f8d11d3", "cf4b98229f"),
+        "simpo.s1": ("3688f57c5d", "8f84596fcc"),
+    }
