@@ -1,5 +1,6 @@
 """Large grids: what many cells share is made once, and what they leave does not pile up."""
 
+import functools
 import os
 import time
 from collections import Counter
@@ -13,6 +14,7 @@ from eval.metrics import SegmentScore
 from eval.scoring import segment_shards
 from eval.scoring.segment_cache import SegmentCache
 from experiments import graph, grid, unit_identity, units
+from po.methods import Method, resolve
 
 N_WRITERS = 200
 MANY = {"from": "sft", "grid": {"beta": [0.1 * number for number in range(1, 21)]}}
@@ -42,15 +44,13 @@ def test_a_model_is_looked_at_once_and_not_for_every_cell(
 
 
 def test_a_method_that_is_put_together_is_so_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    grid.method_named.cache_clear()
     calls: Counter[str] = Counter()
-    kept = grid.resolve
 
-    def counting(name: str) -> object:
+    def counting(name: str) -> Method:
         calls[name] += 1
-        return kept(name)
+        return resolve(name)
 
-    monkeypatch.setattr(grid, "method_named", grid.functools.cache(counting))
+    monkeypatch.setattr(grid, "method_named", functools.cache(counting))
     plan = loaded(tmp_path, methods__mixed={**MANY, "method": "wpo(dpo)"})
     assert len(plan.grid.cells) == 2 + 2 + 20 * 2
     assert calls["wpo(dpo)"] == 1

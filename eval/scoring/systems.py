@@ -276,8 +276,9 @@ def score_test(
 def _locked(folder: Path, cache: Path) -> FileLock:
     """One writer of a folder's scores at a time; waits for the other, but not without end."""
     name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-    (cache / "locks").mkdir(parents=True, exist_ok=True)
-    return FileLock(cache / "locks" / name, timeout=_LOCK_S)
+    locks = cache / "locks" / name[:2]  # a study may have ten thousand and more
+    locks.mkdir(parents=True, exist_ok=True)
+    return FileLock(locks / name, timeout=_LOCK_S)
 
 
 def _report_hits(folder: Path, each: Measured) -> None:
