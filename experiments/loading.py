@@ -8,6 +8,7 @@ from experiments.atomic import write_json, write_text
 from experiments.graph import Graph
 from experiments.grid import Cell, Grid, GridError, expand_grid
 from experiments.identity import file_digest
+from experiments.job import Job
 from experiments.locations import expand, is_local
 from experiments.manifest import locate, read_manifest
 from experiments.output_checks import count_problems
@@ -41,6 +42,18 @@ class Loaded:
             write_text(self.root / "manifest.yaml", self.path.read_text(encoding="utf-8"))
         write_json(self.root / "plan.json", self._plan())
 
+    def entry(self, job: Job) -> dict[str, Any]:
+        """A job as it stands in ``plan.json``, but for the jobs that it needs."""
+        return {
+            "folder": str(job.folder.relative_to(self.root)),
+            "stage": job.stage,
+            "stage_hash": job.stage_hash,
+            "label": job.label,
+            "cpus": job.limits.cpus * job.limits.nodes,
+            "gpus": job.limits.gpus * job.limits.nodes,
+            "shape": job.shape,
+        }
+
     def _plan(self) -> dict[str, Any]:
         cells = []
         for cell in self.grid.cells:
@@ -61,16 +74,7 @@ class Loaded:
             )
         number = {key: index for index, key in enumerate(self.graph.jobs)}
         jobs = [
-            {
-                "folder": str(job.folder.relative_to(self.root)),
-                "stage": job.stage,
-                "stage_hash": job.stage_hash,
-                "label": job.label,
-                "needs": [number[needed.key] for needed in job.needs],
-                "cpus": job.limits.cpus * job.limits.nodes,
-                "gpus": job.limits.gpus * job.limits.nodes,
-                "shape": job.shape,
-            }
+            self.entry(job) | {"needs": [number[needed.key] for needed in job.needs]}
             for job in self.graph.jobs.values()
         ]
         return {

@@ -1,7 +1,7 @@
 """What the jobs of a study need on this machine beside its packages: checkpoints, environments, engines."""
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from eval.metrics import choose_metrics, expand_sets
 from eval.requirements import missing
@@ -19,14 +19,18 @@ from experiments.unit_evaluation import task_metrics, used_definitions
 _VLLM_REMEDY = "vLLM is not installed; run: make setup-vllm (or leave backend at transformers)"
 
 
-def missing_pieces(loaded: Loaded, jobs: Sequence[Job]) -> list[Problem]:
+def missing_pieces(
+    loaded: Loaded, jobs: Sequence[Job], states: Mapping[tuple[str, str], str] | None = None
+) -> list[Problem]:
     """What is not here and will be needed, each once, at the place of the manifest that asks for it.
 
     Args:
         loaded: the study.
         jobs: those that are to be done; what only finished stages needed is not looked for.
+        states: of the jobs by their keys, where they are known already.
     """
-    open_jobs = {job.key for job in jobs if not _is_done(job)}
+    done = _is_done if states is None else lambda job: states[job.key] == "done"
+    open_jobs = {job.key for job in jobs if not done(job)}
     scored: dict[str, None] = {}
     ranked: dict[str, None] = {}
     found: list[Problem] = []

@@ -11,7 +11,6 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from experiments.costs import cost_lines
 from experiments.job import Job
@@ -64,7 +63,7 @@ def describe(loaded: Loaded, jobs: Sequence[Job], *, stages: bool) -> list[str]:
     reasons = {job.key: _reason(job, states[job.key]) for job in jobs}
     lines = [f"{loaded.manifest.name}: {len(loaded.grid.cells)} cells in {loaded.root}"]
     lines += [f"warning: {warning}" for warning in loaded.grid.warnings]
-    lines += [f"warning: {piece.place}: {piece.message}" for piece in missing_pieces(loaded, jobs)]
+    lines += [f"warning: {piece.place}: {piece.message}" for piece in missing_pieces(loaded, jobs, states)]
     lines += [f"note: {note}" for note in loaded.grid.notes]
     if stages:
         lines += [f"  {states[job.key]:<12} {job.label}" for job in jobs]
@@ -77,7 +76,7 @@ def describe(loaded: Loaded, jobs: Sequence[Job], *, stages: bool) -> list[str]:
         f"{len(jobs)} stages: {done} done, {len(jobs) - done} to run" + (f" ({listed})" if listed else "")
     )
     to_run = [job for job in jobs if states[job.key] != "done"]
-    entries = {job.key: _entry(loaded, job) for job in loaded.graph.jobs.values()}
+    entries = {job.key: loaded.entry(job) for job in loaded.graph.jobs.values()}
     chosen, waiting = ([entries[job.key] for job in some] for some in (jobs, to_run))
     return lines + cost_lines(loaded.root, list(entries.values()), chosen, waiting)
 
@@ -89,18 +88,6 @@ def _reason(job: Job, state: EffectiveState) -> str:
         if status is not None and status.attempt:  # one that found no parent has given its number back
             return "failed, will be tried again"
     return _WHY[state]
-
-
-def _entry(loaded: Loaded, job: Job) -> dict[str, Any]:
-    """The job as in ``plan.json``, as far as forecasts ask."""
-    return {
-        "folder": str(job.folder.relative_to(loaded.root)),
-        "stage": job.stage,
-        "stage_hash": job.stage_hash,
-        "shape": job.shape,
-        "cpus": job.limits.cpus * job.limits.nodes,
-        "gpus": job.limits.gpus * job.limits.nodes,
-    }
 
 
 def _cell_lines(loaded: Loaded, reasons: Mapping[tuple[str, str], str]) -> list[str]:
