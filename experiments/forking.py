@@ -30,14 +30,14 @@ SERVER_DIED = 255
 
 
 def fork_stages(
-    stages: Sequence[tuple[Path, str]], *, cpus: int, gpus: Sequence[str], name: str
+    stages: Sequence[tuple[Path, str]], *, cpus: int, gpus: Sequence[str] | None, name: str
 ) -> "tuple[ForkServerProcess, Connection[int, int] | None]":
     """Starts a process that does stages one after the other; it ends with this one in any case.
 
     Args:
         stages: folder and name of each; their commands are written already.
         cpus: threads that it computes with.
-        gpus: that it sees.
+        gpus: that it sees; None for those that this process sees.
         name: of the process.
 
     Returns:
@@ -48,7 +48,7 @@ def fork_stages(
     _ensure_server()
     codes, tell = context.Pipe(duplex=False) if len(stages) > 1 else (None, None)
     work = [(str(folder), stage) for folder, stage in stages]
-    process = context.Process(target=_run, args=(work, cpus, tuple(gpus), tell), name=name)
+    process = context.Process(target=_run, args=(work, cpus, gpus, tell), name=name)
     process.start()
     if tell is not None:
         tell.close()  # the child has its own
@@ -72,12 +72,13 @@ def _ensure_server() -> None:
 def _run(
     stages: Sequence[tuple[str, str]],
     cpus: int,
-    gpus: tuple[str, ...],
+    gpus: Sequence[str] | None,
     tell: "Connection[int, int] | None",
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the runner, which asks its workers to stop
     _end_with_runner()
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+    if gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     os.environ["OMP_NUM_THREADS"] = str(cpus)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(cpus)

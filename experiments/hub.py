@@ -1,10 +1,10 @@
-"""A model's weights, fetched while there is a network: compute nodes often have none."""
+"""A model's weights and tokenizer, fetched while there is a network: compute nodes often have none."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py"]
+_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.tiktoken", "*.jinja", "*.py"]
 _COPIES = ["original/*", "onnx/*", "*/*.safetensors"]  # the same weights in other forms
 
 

@@ -65,6 +65,7 @@ def prepare_corpus(folder: Path, unit: Mapping[str, Any]) -> None:
     """
     if _done(folder, unit):
         return
+    fetch_weights(unit["model"])  # first: what asks the hub below then finds all of it here
     rendering = unit["rendering"]
     settings = encode_settings(rendering, unit["model"])
     loaded, unused = {}, {}
@@ -89,7 +90,6 @@ def prepare_corpus(folder: Path, unit: Mapping[str, Any]) -> None:
         if not encoded:
             raise ValueError(_nothing_left(split, len(rows), counts[split], settings))
         _write_rows(folder / f"{split}.jsonl", encoded)
-    fetch_weights(unit["model"])
     facts = {"schema": 1, "hash": unit["hash"], "splits": counts, "vocab_size": len(tokenizer)}
     write_json(folder / "prepare.json", facts)
 

@@ -82,14 +82,20 @@ class Resources(Entry):
     rules: list[LimitRule] = []
 
 
+# Options of sbatch that hold a submission together.
+_OURS: tuple[str, ...] = ("array", "chdir", "comment", "dependency", "job-name", "open-mode", "output", "parsable", "signal")
+_OURS += ("test-only", "wait", "wrap")
+
+
 class Slurm(Entry):
     """How SLURM runs a study. A site's file says the same words; what the manifest says wins.
 
     Attributes:
-        max_parallel: array elements of one stage that run at a time.
+        max_parallel: elements that run at a time, of each kind and each level of parents and children.
         fuse: do the stages of a cell in one job where they ask for the same resources.
         max_attempts: failures of a stage after which it is left alone.
         requeue: let a job that was interrupted go back to the queue by itself.
+        max_requeues: how often one job does so.
         kill_on_invalid_dep: let SLURM cancel jobs whose dependency failed; else they start and find out.
         signal_lead: seconds before the time limit at which a job is told to save and stop.
         setup: lines of bash that every job begins with, such as ``module load cuda``.
@@ -109,6 +115,7 @@ class Slurm(Entry):
     fuse: bool = True
     max_attempts: Count = 3
     requeue: bool = True
+    max_requeues: Count = 50
     kill_on_invalid_dep: bool = True
     signal_lead: Annotated[int, Field(ge=1, le=65535)] = 240
     gpu_option: Literal["gres", "gpus-per-node"] = "gres"
@@ -118,3 +125,21 @@ class Slurm(Entry):
     setup: list[str] = []
     prefix: list[str] = []
     extra: list[str] = []
+
+    @field_validator("setup", "prefix", "extra", mode="before")
+    @classmethod
+    def _nothing_is_an_empty_list(cls, value: Any) -> Any:
+        return [] if value is None else value
+
+    @field_validator("extra")
+    @classmethod
+    def _are_options(cls, value: list[str]) -> list[str]:
+        if value and not value[0].startswith("-"):
+            raise ValueError(f"'{value[0]}' is no option of sbatch; options begin with -")
+        for word in value:
+            name = word.partition("=")[0]
+            if name.startswith("-") and " " in name:
+                raise ValueError(f"'{word}': write option and value as --name=value, or as two words")
+            if name.removeprefix("--") in _OURS and name.startswith("--"):
+                raise ValueError(f"'{name}' is set for every job and cannot be given here")
+        return value

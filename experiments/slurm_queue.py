@@ -20,7 +20,7 @@ from typing import IO
 _TIMEOUT_S = 10.0  # of one question, however many calls it takes
 _FRESH_S = 5.0  # for those who show or plan
 _GONE_FRESH_S = 30.0  # for claims: those of an array of 15,000 elements cost one call
-_IDS_PER_CALL = 200
+_IDS_PER_CALL = 2000
 _FORGOTTEN = "Invalid job id specified"  # SLURM's words; it fails with them where one id was asked for
 _JOB = re.compile(r"[0-9]+(_[0-9]+)?")
 _ROW = re.compile(r"(([0-9]+)[0-9_+]*)\|([A-Z_]+)\|(.*)")
@@ -38,11 +38,13 @@ class QueuedElement:
         job: ``JOB`` or ``ARRAYJOB_INDEX``.
         state: SLURM's word, as ``PENDING`` or ``RUNNING``.
         reason: why it waits, as ``DependencyNeverSatisfied``; ``None``, the word, where it does not.
+        comment: that it was submitted with; ``(null)`` without one, None where squeue does not tell.
     """
 
     job: str
     state: str
     reason: str
+    comment: str | None = None
 
 
 _Elements = dict[str, QueuedElement]  # by id
@@ -141,7 +143,7 @@ def _elements(jobs: Sequence[str], fresh_s: float) -> dict[str, _Elements] | Non
 def _ask(jobs: Sequence[str], end: float) -> dict[str, _Elements] | None:
     """Elements of jobs or whole arrays from one call of ``squeue``; None unless all of it was understood."""
     # -t all: which states are shown without it, and which names may be given, differ between versions
-    text = _squeue(["-r", "-t", "all", "-j", ",".join(jobs), "-o", "%i|%T|%r"], end)
+    text = _squeue(["-r", "-t", "all", "-j", ",".join(jobs), "-o", "%i|%T|%r|%k"], end)
     if text == _FORGOTTEN and len(jobs) > 1:  # which of them, it does not say
         singly = [_ask([job], end) for job in jobs]
         if any(part is None for part in singly):
@@ -155,7 +157,8 @@ def _ask(jobs: Sequence[str], end: float) -> dict[str, _Elements] | None:
         if row is None or row[2] not in found:
             return None
         if row[3] not in _ENDED:
-            found[row[2]][row[1]] = QueuedElement(row[1], row[3], row[4])
+            reason, told, comment = row[4].partition("|")
+            found[row[2]][row[1]] = QueuedElement(row[1], row[3], reason, comment if told else None)
     return found
 
 

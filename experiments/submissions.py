@@ -32,6 +32,11 @@ class SubmittedArray:
     kind: str
     job: str
 
+    @property
+    def comment(self) -> str:
+        """That its job was submitted with."""
+        return f"{self.folder.name}/{self.name}"
+
     def log(self, index: int) -> Path:
         """What SLURM's output file of one element is."""
         return self.folder / "logs" / self.name / f"{index}.log"
@@ -46,6 +51,7 @@ class Element:
         label: as in the list.
         stages: (folder relative to the run's, stage).
         hashes: of the outputs of these stages, in the same order.
+        needs: folders that these stages read, relative to the run's.
         log: its output file.
         state: SLURM's word, such as PENDING; empty where the queue could not be asked.
         reason: why it waits, in SLURM's words.
@@ -58,6 +64,7 @@ class Element:
     state: str = ""
     reason: str = ""
     hashes: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
 
     @property
     def runs(self) -> bool:
@@ -93,8 +100,9 @@ def read_queue(root: Path) -> Queue:
         return Queue(faults=tuple(faults))
     found = living(sorted({array.job for array in arrays}))
     if found is not None:
-        ids = {name.partition("_")[0] for name in found}
-        arrays = [array for array in arrays if array.job in ids]
+        # an id alone may be a stranger's: of another cluster, or after SLURM has begun to count anew
+        comments = {name.partition("_")[0]: queued.comment for name, queued in found.items()}
+        arrays = [array for array in arrays if comments.get(array.job, "") in (None, array.comment)]
     elements = [element for array in arrays for element in _elements(array, found, faults)]
     able = tuple(element for element in elements if element.reason != NEVER)
     return Queue(
@@ -115,9 +123,9 @@ def _arrays(root: Path, faults: list[str]) -> Iterator[SubmittedArray]:
             entries: list[Mapping[str, Any]] = [] if document.get("cancelled") else document["jobs"]
             entries = _with_ids(path.parent, entries)
             found = [SubmittedArray(path.parent, e["array"], e["kind"], str(e["job"])) for e in entries]
-            if strange := [array.job for array in found if not array.job.isdecimal()]:
+            if strange := [j for array in found if not ((j := array.job).isascii() and j.isdecimal())]:
                 raise ValueError(f"job = {strange[0]!r}")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             faults.append(f"{path} cannot be read ({error}); what it submitted is not shown")
             continue
         yield from found
@@ -152,10 +160,12 @@ def _elements(
                 names[int(number)] = name
         listed = _listed(array, names, faults)
     for index, name in names.items():
-        line = listed.get(index, _Line(array.name, (), ()))
+        if index not in listed and array.kind != "report":
+            faults.append(f"{array.folder / array.name}.jsonl lacks element {index}, which is in the queue")
+        line = listed.get(index, _Line(array.name, (), (), ()))
         queued = found[name] if found is not None else None
         state, reason = (queued.state, queued.reason) if queued else ("", "")
-        yield Element(name, line.label, line.stages, array.log(index), state, reason, line.hashes)
+        yield Element(name, line.label, line.stages, array.log(index), state, reason, line.hashes, line.needs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +175,7 @@ class _Line:
     label: str
     stages: tuple[tuple[str, str], ...]
     hashes: tuple[str, ...]
+    needs: tuple[str, ...]
 
 
 def _listed(array: SubmittedArray, wanted: Collection[int] | None, faults: list[str]) -> dict[int, _Line]:
@@ -179,10 +190,11 @@ def _listed(array: SubmittedArray, wanted: Collection[int] | None, faults: list[
                 if wanted is None or index in wanted:
                     stages = tuple((stage["folder"], stage["stage"]) for stage in entry["stages"])
                     hashes = tuple(stage["command"]["stage_hash"] for stage in entry["stages"])
-                    lines[index] = _Line(entry["label"], stages, hashes)
+                    needs = tuple(need[0] for stage in entry["stages"] for need in stage.get("needs", ()))
+                    lines[index] = _Line(entry["label"], stages, hashes, needs)
     except FileNotFoundError:
         if array.kind != "report":  # which has no list
             faults.append(f"{path} is not there; what its elements do is not shown")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         faults.append(f"{path} cannot be read ({error}); what its elements do is not shown")
     return lines

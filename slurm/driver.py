@@ -24,6 +24,8 @@ from slurm.submission import FOLDER, log_path, new_submission, write_jobs, write
 from slurm.tasks import Key, make_tasks
 
 _WAIT_FOR_DRIVER_S = 120.0
+_HEARTBEAT_S = 5.0  # a driver that dies on another node is known to be dead before the next gives up
+_WAIT_FOR_ENDING_S, _ASK_AGAIN_S = 90.0, 6.0
 _NO_ANSWER = (
     "error: squeue does not answer, and earlier submissions of this study may be in the queue; nothing was "
     "queued. Start the same command again later, or with --ignore-queue"
@@ -93,7 +95,10 @@ class Work:
 
 def show(request: Request) -> int:
     """Prints all that ``submit`` would write and call; changes nothing."""
-    work = plan_work(request, look_up(request.root))
+    queued = look_up(request.root)
+    if not queued.answered:
+        sys.stderr.write(f"warning: {_NO_ANSWER}\n")
+    work = plan_work(request, queued)
     submission = request.root / FOLDER / "DRY-RUN"
     out = sys.stdout
     out.write(
@@ -108,7 +113,7 @@ def show(request: Request) -> int:
         out.write(f"# {array.name}\n{shlex.join(['sbatch', *command, array.name])}\n")
         for index, task in array.tasks.items():
             out.write(f"#   {index}: {task.label}\n")
-    command = _command(_report(request, list(ids.values()), submission), submission)
+    command = _command(_report(request, [*queued.jobs, *ids.values()], submission), submission)
     out.write(f"# report\n{shlex.join(['sbatch', *command, 'report'])}\n")
     return 0
 
@@ -116,15 +121,18 @@ def show(request: Request) -> int:
 def submit(request: Request) -> int:
     """Queues what is open, under a claim of its own: two drivers would queue everything twice."""
     request.root.mkdir(parents=True, exist_ok=True)
-    claim = Claim(request.root, "submit")
+    claim = Claim(request.root, "submit", heartbeat_s=_HEARTBEAT_S)
     if not _acquire(claim):
-        sys.stderr.write(f"another driver is at work on this study ({claim.held_by}); nothing was queued\n")
+        at_work = f"another driver is at work on this study ({claim.held_by}); nothing was queued"
+        sys.stderr.write(f"{at_work}. If that process is gone, delete {claim}\n")
         return EXIT_HELD
     try:
         request.loaded.write_plan()
         if request.retry_failed:
             _forget_failures(request.jobs)
-        queued = Queued() if request.ignore_queue else look_up(request.root)
+        queued = Queued() if request.ignore_queue else _settled(request.root)
+        for fault in queued.faults:
+            sys.stderr.write(f"warning: {fault}\n")
         if not queued.answered:
             sys.stderr.write(f"{_NO_ANSWER}\n")
             return 1
@@ -139,6 +147,7 @@ def plan_work(request: Request, queued: Queued) -> Work:
     states = {job.key: _state(job) for job in request.jobs}
     waiting: dict[Key, str] = {}
     lost: set[Key] = set()
+    anew: set[Key] = set()
     given_up = []
     todo = []
     for job in request.jobs:
@@ -150,10 +159,11 @@ def plan_work(request: Request, queued: Queued) -> Work:
             lost.add(job.key)
         elif any(needed.key in lost for needed in job.needs):
             lost.add(job.key)
-        elif digest == job.stage_hash:
+        elif digest == job.stage_hash and not any(needed.key in anew for needed in job.needs):
             waiting[job.key] = element
-        else:
+        else:  # an element that is queued would not wait for what is queued only now
             todo.append(job)
+            anew.add(job.key)
     tasks = make_tasks(todo, fuse=request.settings.fuse, queued=waiting)
     size = sbatch.array_size(request.settings)
     arrays = make_arrays(tasks, max_size=size, max_parallel=request.settings.max_parallel)
@@ -169,18 +179,21 @@ def _submit(request: Request, work: Work, queued: Queued) -> int:
     write_text(submission / "manifest.yaml", request.loaded.path.read_text(encoding="utf-8"))
     write_text(submission / "job.sh", job_script(submission, request.python, request.settings))
     jobs: list[dict[str, Any]] = []
+    name = "report"
     try:
         ids: dict[str, str] = {}
         for array in work.arrays:
+            name = array.name
             write_list(submission, array, request.root, request.settings.max_attempts)
             command = sbatch.options(array, ids, submission, _name(request), request.settings)
             entry = {"array": array.name, "kind": array.kind, "size": len(array.tasks)}
             ids[array.name] = _queue(submission, jobs, entry, command)
-        log_path(submission, "report", 0).parent.mkdir(parents=True)
+        name = "report"
+        log_path(submission, name, 0).parent.mkdir(parents=True)
         command = _report(request, [*queued.jobs, *ids.values()], submission)
         _queue(submission, jobs, {"array": "report", "kind": "report", "size": 1}, command)
     except (sbatch.SubmissionError, OSError) as error:
-        return _take_back(submission, jobs, error)
+        return _take_back(submission, jobs, name, error)
     watch = shlex.join(["python", "-m", "experiments.status", str(request.loaded.root)])
     sys.stderr.write(f"logs and ids: {submission}\nwatch: {watch}\n")
     return 0
@@ -201,18 +214,19 @@ def _queue(
     return str(jobs[-1]["job"])
 
 
-def _take_back(submission: Path, jobs: list[dict[str, Any]], error: Exception) -> int:
+def _take_back(submission: Path, jobs: list[dict[str, Any]], name: str, error: Exception) -> int:
     known = {str(job["job"]) for job in jobs if job["job"] is not None}
     # one that sbatch has not told the id of, as when SLURM was too slow to answer, may be queued all the same
     ids = sorted(known.union(jobs_with_comment(f"{submission.name}/") or {}), key=int)
     complaint = sbatch.cancel(ids)
-    sys.stderr.write(f"error: {jobs[-1]['array'] if jobs else 'nothing'} was not queued: {error}\n")
+    sys.stderr.write(f"error: {name} was not queued: {error}\n")
     if complaint:
         sys.stderr.write(f"jobs {', '.join(ids)} were queued and could not be cancelled: {complaint}\n")
         return 1
-    write_jobs(submission, jobs, cancelled=True)
     done = f"jobs {', '.join(ids)} were cancelled again" if ids else "nothing was queued before it"
-    sys.stderr.write(f"{done}; mend what SLURM says, then start the same command again\n")
+    asked = f"what was asked for is the last line of {submission}/commands.sh"
+    sys.stderr.write(f"{done}; {asked}. Mend that, then start the same command again\n")
+    write_jobs(submission, jobs, cancelled=True)
     return 1
 
 
@@ -244,6 +258,14 @@ def _forget_failures(jobs: Sequence[Job]) -> None:
     for job in jobs:
         if _state(job) in _GIVEN_UP:
             reset_status(job.folder, job.stage)
+
+
+def _settled(root: Path) -> Queued:
+    """What the queue holds once no element is just ending; one that was cancelled saves first."""
+    end = time.monotonic() + _WAIT_FOR_ENDING_S
+    while (queued := look_up(root)).ending and time.monotonic() < end:
+        time.sleep(_ASK_AGAIN_S)
+    return queued
 
 
 def _acquire(claim: Claim) -> bool:

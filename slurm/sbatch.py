@@ -13,6 +13,8 @@ from slurm.tasks import seconds_of
 
 _TIMEOUT_S = 120
 _USUAL_MAX_ARRAY_SIZE = 1001
+_KEPT = {f"SBATCH_{word}" for word in ("ACCOUNT", "PARTITION", "QOS", "CONSTRAINT", "RESERVATION")}
+_KEPT.add("SLURM_CONF")
 
 
 class SubmissionError(RuntimeError):
@@ -83,8 +85,11 @@ def _lead(time: str | None, lead: int) -> int:
 def _dependency(array: Array, ids: Mapping[str, str], settings: Slurm) -> list[str]:
     """Without the cancelling of what can never start, everything starts and finds its parent missing."""
     strict = settings.kill_on_invalid_dep
-    parts = []
-    needs = [f"{ids[other.name]}_{index}" for other, index in array.needs] + list(array.queued)
+    # one bad data set must not cancel the cells of all others: a preparation only has to end
+    loose = [other for other, _ in array.needs if other.kind == "prepare"]
+    needs = [f"{ids[other.name]}_{index}" for other, index in array.needs if other not in loose]
+    needs += array.queued
+    parts = [f"afterany:{':'.join(ids[other.name] for other in loose)}"] if loose else []
     if needs:
         parts.append(f"{'afterok' if strict else 'afterany'}:{':'.join(needs)}")
     if array.follows is not None:
@@ -111,11 +116,11 @@ def _ranges(indices: Sequence[int]) -> str:
 def clean_environment() -> dict[str, str]:
     """This process's environment without what its own job, if it is one, has put there.
 
-    An inner job would take the driver's memory and CPU binding for its own. ``SLURM_CONF`` names the
-    cluster and stays.
+    An inner job would take the driver's memory and CPU binding for its own. What names the cluster stays, and
+    so do the user's own defaults of sbatch that say who pays and where it runs.
     """
     own = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_")
-    return {k: v for k, v in os.environ.items() if k == "SLURM_CONF" or not k.startswith(own)}
+    return {k: v for k, v in os.environ.items() if k in _KEPT or not k.startswith(own)}
 
 
 def submit(command: Sequence[str]) -> str:

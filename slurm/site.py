@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from experiments.problems import ManifestError, Problem, nearest
-from experiments.schema_resources import Slurm
+from experiments.schema_resources import Limits, Slurm
 from experiments.yaml_source import read_document
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,7 +37,7 @@ def settings(manifest: Slurm, site: Path | None) -> Slurm:
     if not site.is_file():
         raise ManifestError(site, [Problem((), "there is no such file; copy slurm/site.example.yaml")])
     document = read_document(site)
-    problems = list(document.problems)
+    problems = list(document.problems) if _says_something(site) else []
     found = Slurm()
     try:
         found = Slurm.model_validate(document.data or {})
@@ -51,6 +51,17 @@ def settings(manifest: Slurm, site: Path | None) -> Slurm:
 def _problem(fault: dict[str, object]) -> Problem:
     where = fault["loc"]
     assert isinstance(where, tuple)
+    if fault["type"] == "extra_forbidden" and where[-1] in Limits.model_fields:
+        name = where[-1]
+        return Problem(
+            where, f"'{name}' belongs to the study: resources: {{default: {{{name}: ...}}}} in its manifest"
+        )
     if fault["type"] == "extra_forbidden":
         return Problem(where, f"unknown key '{where[-1]}'; {nearest(where[-1], Slurm.model_fields)}")
     return Problem(where, str(fault["msg"]).removeprefix("Value error, "))
+
+
+def _says_something(site: Path) -> bool:
+    """Whether there is more than comments in it."""
+    lines = (line.strip() for line in site.read_text(encoding="utf-8").splitlines())
+    return any(line and not line.startswith("#") for line in lines)

@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -89,17 +89,21 @@ def read_element(submission: Path, array: str, index: int) -> tuple[str, list[Fr
         FileNotFoundError: there is no such list.
         ValueError: it has no such element.
     """
-    for found in read_list(submission, array):
-        if found["index"] == index:
-            return found["label"], [FrozenStage.read(stage) for stage in found["stages"]]
-    raise ValueError(f"{list_path(submission, array)}: has no element {index}")
-
-
-def read_list(submission: Path, array: str) -> Iterator[dict[str, Any]]:
-    """The elements of an array as they were written."""
-    with open(list_path(submission, array), encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)
+    path = list_path(submission, array)
+    if not path.is_file():
+        lists = ", ".join(sorted(found.stem for found in submission.glob("*.jsonl")))
+        known = (
+            f"its lists: {lists}" if lists else "a submission is a folder such as runs/NAME/submissions/ID"
+        )
+        raise FileNotFoundError(f"{submission} has no list {path.name}; {known}")
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], 1):
+        try:
+            found = json.loads(line)
+            if found["index"] == index:
+                return found["label"], [FrozenStage.read(stage) for stage in found["stages"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}:{number}: no element can be read from this line ({error!r})") from error
+    raise ValueError(f"{path}: has no element {index}")
 
 
 def write_jobs(submission: Path, jobs: Sequence[Mapping[str, Any]], *, cancelled: bool = False) -> None:

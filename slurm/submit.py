@@ -14,6 +14,7 @@ Exit    0 all queued, or nothing left to queue; 1 SLURM would not take a job, th
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,9 @@ from experiments.pieces import missing_pieces
 from experiments.problems import ManifestError
 from experiments.selectors import parse_only
 from slurm import driver
-from slurm.site import settings, site_file
+from slurm.site import ROOT, settings, site_file
+
+_DEFAULT = ROOT / "experiments" / "manifests" / "demo.yaml"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"warning: {warning}\n")
     choices = {"retry_failed": options.retry_failed, "ignore_queue": options.ignore_queue}
     request = driver.Request(loaded, jobs, cluster, **choices)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # so that its claim is given back
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         return driver.show(request) if options.dry_run else driver.submit(request)
     except OSError as error:  # its message says what to do
@@ -60,7 +65,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("manifest", type=Path)
+    parser.add_argument("manifest", nargs="?", type=Path, default=_DEFAULT, help="default: the demo's")
     parser.add_argument("--only", default="", metavar="KEY=VALUE,...", help="as for experiments.run")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
     parser.add_argument("--site", type=Path, metavar="FILE", help="settings of the cluster")

@@ -20,7 +20,7 @@ def test_what_has_not_ended_is_told_by_element_with_state_and_reason(queue):
         "7_0": QueuedElement("7_0", "RUNNING", "None"),
         "7_2": QueuedElement("7_2", "PENDING", "Resources, or priority"),
     }
-    assert queue.calls == ["-h -r -t all -j 7,9 -o %i|%T|%r"]
+    assert queue.calls == ["-h -r -t all -j 7,9 -o %i|%T|%r|%k"]
 
 
 def test_single_elements_of_an_array_can_be_asked_for(queue):
@@ -114,7 +114,7 @@ def test_all_elements_of_an_array_cost_one_call_for_half_a_minute(queue, monkeyp
 
 
 def test_many_jobs_are_asked_for_in_few_calls(queue):
-    assert living(str(job) for job in range(1000, 1450)) == {}
+    assert living(str(job) for job in range(10_000, 14_500)) == {}
     assert len(queue.calls) == 3
 
 

@@ -239,7 +239,7 @@ def test_few_running_elements_are_shared_out_and_the_rest_queue_behind(tmp_path)
     first, second, third = (one[f"train-{n}"] for n in (1, 2, 3))
     assert [a.max_parallel for a in (first, second, third)] == [1, 1, 1]
     assert [a.after for a in (first, second, third)] == [None, None, first]
-    assert "--dependency=afterok:1_0,afterany:2" in options(third, {"prepare-1": "1", "train-1": "2"})
+    assert "--dependency=afterany:1,afterany:2" in options(third, {"prepare-1": "1", "train-1": "2"})
     many = arrays(tasks, max_size=5, max_parallel=8)
     assert [many[f"train-{n}"].max_parallel for n in (1, 2, 3)] == [3, 3, 1]
 
