@@ -83,8 +83,9 @@ class Resources(Entry):
 
 
 # Options of sbatch that hold a submission together.
-_OURS: tuple[str, ...] = ("array", "chdir", "comment", "dependency", "job-name", "open-mode", "output", "parsable", "signal")
-_OURS += ("test-only", "wait", "wrap")
+_OURS = frozenset(
+    "array chdir comment dependency job-name open-mode output parsable signal test-only wait wrap".split()
+)
 
 
 class Slurm(Entry):
