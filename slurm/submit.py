@@ -36,25 +36,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         loaded = load(options.manifest, options.runs, smoke=options.smoke)
         jobs = loaded.graph.select(parse_only(options.only))
-        cluster = settings(loaded.manifest.slurm, site_file(options.site))
+        site = site_file(options.site)
+        cluster = settings(loaded.manifest.slurm, site)
         _check(loaded, driver.Request(loaded, jobs, cluster))
     except ValueError as error:  # ManifestError among them
         sys.stderr.write(f"{error}\n")
         return EXIT_BAD_MANIFEST
+    sys.stderr.write(f"site: {site or 'none (no slurm/site.yaml); partition and account are the defaults'}\n")
     for warning in loaded.grid.warnings:
         sys.stderr.write(f"warning: {warning}\n")
     choices = {"retry_failed": options.retry_failed, "ignore_queue": options.ignore_queue}
     request = driver.Request(loaded, jobs, cluster, **choices)
-    for number in (signal.SIGTERM, signal.SIGHUP):  # so that its claim is given back
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    # a driver that is told to end gives its claim back
+    before = {n: signal.signal(n, lambda n, _: sys.exit(128 + n)) for n in (signal.SIGTERM, signal.SIGHUP)}
     try:
         return driver.show(request) if options.dry_run else driver.submit(request)
     except OSError as error:  # its message says what to do
         sys.stderr.write(f"{error}\n")
         return 1
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _check(loaded: Loaded, request: driver.Request) -> None:
+    for path in (request.root, Path.cwd()):
+        if "\\" in str(path) or not str(path).isprintable():
+            raise ValueError(f"{str(path)!r}: SLURM takes a backslash or a newline in a path for a pattern")
     if problems := missing_pieces(loaded, request.jobs):
         raise ManifestError(loaded.path, locate(loaded.path, problems))
 
