@@ -24,6 +24,14 @@ from experiments.stage_command import StageCommand
 from experiments.stage_status import StageStatus, State, read_status, write_status
 from experiments.stopping import StopSignals
 
+# What a stage adds to only when it gets on, and goes on from. Not the files beside these: they are written
+# again whenever a stage starts.
+_GETS_ON = {
+    "train": "attempts/*/checkpoint-*/complete.json",
+    "generate": "generate/*/generations.jsonl",
+    "pairs": "candidates/generations.jsonl",
+}
+
 
 def make_attempt(command: StageCommand, claim: Claim, stop: StopSignals, *, log: bool) -> int:
     """Does what the command says, unless all attempts are used up or somebody has to look first.
@@ -76,7 +84,8 @@ def _running(command: StageCommand, claim: Claim, previous: StageStatus | None) 
     if previous is None or previous.state == "done":  # done, but what it left has been changed
         attempt = 1
     else:
-        attempt = previous.attempt + (previous.state != "interrupted")
+        goes_on = previous.state == "interrupted" or _got_on(claim.folder, previous)
+        attempt = previous.attempt + (not goes_on)
     now = time.time()
     return StageStatus(
         stage=claim.stage,
@@ -90,6 +99,17 @@ def _running(command: StageCommand, claim: Claim, previous: StageStatus | None) 
         start=now,
         heartbeat=now,
     )
+
+
+def _got_on(folder: Path, previous: StageStatus) -> bool:
+    """Whether an attempt that was lost has left something to go on from.
+
+    A cluster that takes nodes away without a grace period would else use up all attempts of a long stage.
+    """
+    if previous.state != "running" or previous.stage not in _GETS_ON:
+        return False
+    left = (path.stat() for path in folder.glob(_GETS_ON[previous.stage]))
+    return any(found.st_size and found.st_mtime > previous.start for found in left)
 
 
 def _given_up(previous: StageStatus, command: StageCommand) -> StageStatus:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -28,25 +30,49 @@ if TYPE_CHECKING:  # whoever forgets a status records what it says first
 
 _SCHEMA = 1
 _OUTCOMES = {"done": "done", "interrupted": "interrupted"}
+_TEXTS = ("stage", "stage_hash", "outcome")
+_NUMBERS = ("attempt", "wall_s", "cpus", "gpus", "energy_j")
+_MAY_BE_NULL = frozenset({"wall_s", "cpus", "gpus", "energy_j"})  # of an attempt that was lost
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
-    """The attempts at all stages of a folder, in the order of their ends; a torn line is passed over.
+    """The attempts at all stages of a folder, in the order of their ends.
 
-    Raises:
-        OSError: the file is there and cannot be read.
+    A line that is torn or no record is passed over. Of a file that cannot be read nothing is known, which
+    is said once.
     """
+    path = folder / "attempts.jsonl"
     try:
-        content = (folder / "attempts.jsonl").read_bytes()
+        content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        _say_once(f"warning: {path} cannot be read ({error.strerror}); what it tells of costs is not counted")
         return []
     found = []
     for line in content.split(b"\n")[:-1]:  # what follows the last newline is not whole
         with contextlib.suppress(ValueError):
             record = json.loads(line)
-            if isinstance(record, dict) and record.get("schema") == _SCHEMA:
+            if isinstance(record, dict) and record.get("schema") == _SCHEMA and _is_sound(record):
                 found.append(record)
     return found
+
+
+def _is_sound(record: Mapping[str, Any]) -> bool:
+    """Whether a line has what forecasts and sums are made of, in the right types."""
+    texts = all(isinstance(record.get(name), str) for name in _TEXTS)
+    return texts and all(name in record and _is_amount(name, record[name]) for name in _NUMBERS)
+
+
+def _is_amount(name: str, value: Any) -> bool:
+    if value is None:
+        return name in _MAY_BE_NULL
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+@functools.cache
+def _say_once(what: str) -> None:
+    sys.stderr.write(f"{what}\n")
 
 
 def append_record(folder: Path, record: Mapping[str, Any]) -> None:
@@ -125,11 +151,9 @@ def record_lost(claim: Claim, status: StageStatus | None) -> None:
         "slurm_restart": dead.slurm_restart if dead else None,
         "code": None,
     }
-    with contextlib.suppress(OSError):  # then it cannot be appended either, which is said
-        # who wrote this line may have died before it replaced the status
-        if any(_names_same(record, earlier) for earlier in read_records(claim.folder)):
-            return
-    _append_or_say(claim, record)
+    # who wrote this line may have died before it replaced the status
+    if not any(_names_same(record, earlier) for earlier in read_records(claim.folder)):
+        _append_or_say(claim, record)
 
 
 def _head(status: StageStatus, outcome: str, command: StageCommand | None) -> dict[str, Any]:

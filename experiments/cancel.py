@@ -3,13 +3,16 @@
     python -m experiments.cancel runs/demo --dry-run                   # what would be cancelled
     python -m experiments.cancel runs/demo                             # everything, the report too
     python -m experiments.cancel runs/demo --only method=dpo,seed=2
+    python -m experiments.cancel runs/demo --orphans                   # what an older manifest asked for
 
 With ``--only``, elements of arrays all of whose stages match (those that are done do not count); what
 matching cells share with others goes on. A stage that runs gets SIGTERM from SLURM, saves at the next safe
-point and is ``interrupted``. No stage is marked: the same sbatch command goes on later.
+point and is ``interrupted``. No stage is marked: the same sbatch command goes on later. While a driver is
+at work on the study, or where squeue gives no answer, nothing is cancelled.
 
-Reads   RUNS/submissions/*/jobs.json and the lists beside them
-Exit    0, also if nothing is queued; 1 if scancel failed or is not there; 2 for wrong usage
+Reads   RUNS/submissions/*/jobs.json and the lists beside them; RUNS/plan.json for --only and --orphans
+Exit    0, also if nothing is queued; 1 if scancel failed or is not there, squeue gives no answer or a driver
+        is at work; 2 for wrong usage
 """
 
 import argparse
@@ -20,7 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.overview import survey
+from experiments.claim import claim_state
+from experiments.overview import of_older_plans, survey
 from experiments.recorded_plan import RecordedPlan, read_plan
 from experiments.selectors import parse_only
 from experiments.submissions import Element, Queue, read_queue
@@ -42,18 +46,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's text."""
     options = _parse(argv)
     try:
-        plan, only = read_plan(options.runs), parse_only(options.only)
+        only = parse_only(options.only)
+        plan = _plan(options.runs, is_needed=bool(only) or options.orphans)
+        if why_not := _driver(options.runs):
+            sys.stderr.write(f"{why_not}\n")
+            return FAILED
         queue = read_queue(options.runs)
-        targets = choose(plan, queue, only) if only else _everything(queue)
+        targets = _targets(plan, queue, only, orphans=options.orphans)
     except (OSError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return USAGE
     for fault in queue.faults:
         sys.stderr.write(f"warning: {fault}\n")
     if not queue.answered:
-        sys.stderr.write("SLURM's queue could not be asked; this is all that was submitted, ended or not\n")
+        sys.stderr.write(
+            "SLURM's queue could not be asked, so nothing is cancelled; try later, or where squeue answers\n"
+        )
+        return FAILED
     if not targets:
-        what = "that matches" if only and queue.elements else "of this study"
+        what = "that matches" if (only or options.orphans) and queue.elements else "of this study"
         print(f"nothing {what} is in SLURM's queue")  # noqa: T201 the command's output
         return 0
     verb = "would cancel" if options.dry_run else "cancel"
@@ -64,8 +75,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if complaint := _scancel([target.job for target in targets]):
         sys.stderr.write(f"{complaint}\n")
         return FAILED
-    words = "stages that ran save and are interrupted; the same sbatch slurm/grid.sh command goes on later"
-    print(words)  # noqa: T201 the command's output
+    runs = any(element.runs for element in queue.elements)
+    words = "stages that ran save and are interrupted" if runs else "nothing of the study ran"
+    later = "" if options.orphans else "; the same sbatch slurm/grid.sh command goes on later"
+    print(words + later)  # noqa: T201 the command's output
     return 0
 
 
@@ -76,14 +89,45 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("runs", type=Path, metavar="RUNS", help="folder of an experiment, such as runs/demo")
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "--only",
         default="",
         metavar="KEY=VALUE,...",
         help="only what the matching cells alone need; keys: model, task, method, seed, stage, params.X",
     )
+    which.add_argument(
+        "--orphans", action="store_true", help="only elements that do nothing that the newest plan names"
+    )
     parser.add_argument("--dry-run", action="store_true", help="show what would be cancelled, and end")
     return parser.parse_args(argv)
+
+
+def _plan(root: Path, *, is_needed: bool) -> RecordedPlan | None:
+    """The newest plan; None where it is gone or damaged and the submissions alone tell what to cancel."""
+    try:
+        return read_plan(root)
+    except (OSError, ValueError):
+        if is_needed or not (root / "submissions").is_dir():
+            raise
+        return None
+
+
+def _driver(root: Path) -> str:
+    """Who submits jobs of the study at this moment, and what to do; empty if nobody does."""
+    state = claim_state(root, "submit")
+    if state.kind != "held":
+        return ""
+    owner = state.owner or "an owner that cannot be read"
+    return f"a driver is at work on this study ({owner}), so nothing is cancelled; cancel when it has ended"
+
+
+def _targets(
+    plan: RecordedPlan | None, queue: Queue, only: Mapping[str, Any], *, orphans: bool
+) -> list[Target]:
+    if plan is not None and orphans:
+        return [Target(element.job, element.label) for element in of_older_plans(plan, queue)]
+    return choose(plan, queue, only) if plan is not None and only else _everything(queue)
 
 
 def choose(plan: RecordedPlan, queue: Queue, only: Mapping[str, Any]) -> list[Target]:

@@ -3,12 +3,13 @@
     python -m experiments.clean runs/demo --orphans            # lists them, removes nothing
     python -m experiments.clean runs/demo --orphans --yes
 
-A folder is an orphan when a change of the manifest gave its content another hash. Folders that a process
-works in, or that SLURM's queue will, are kept; so is all that does not end in a hash, and nothing is
-followed or removed through a symbolic link.
+A folder is an orphan when a change of the manifest gave its content another hash. Folders that SLURM's queue
+works in or reads are kept; so is all that does not end in a hash, and nothing is followed or removed through
+a symbolic link. Nothing is removed while a process holds any stage of the experiment, for what it reads is
+not known, or while it cannot be known what the queue holds.
 
 Reads   RUNS/plan.json, and the folders in RUNS/cells, data, pairs, reference
-Exit    0, or 1 if something could not be removed, or 2 for wrong usage or without a plan
+Exit    0, or 1 if something could not be removed or nothing may be now, or 2 for wrong usage or no plan
 """
 
 import argparse
@@ -20,7 +21,7 @@ import stat
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from experiments.claim import Claim, ClaimHeldError, claim_state
 from experiments.identity import SHORT
 from experiments.recorded_plan import RecordedPlan, read_plan
 from experiments.status_table import duration
-from experiments.submissions import read_queue
+from experiments.submissions import Queue, read_queue
 
 FAILED, USAGE = 1, 2
 SECTIONS = ("cells", "data", "pairs", "reference")
@@ -64,16 +65,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not options.orphans:
             raise ValueError("say what to clean: --orphans, the folders that the newest plan does not name")
         plan = read_plan(options.runs)
-        orphans = list(find_orphans(plan, _queued(options.runs)))
+        queue = read_queue(options.runs)
+        orphans = list(find_orphans(plan, _queued(queue)))
     except (OSError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return USAGE
     for line in _describe(orphans):
         print(line)  # noqa: T201 the command's output
     loose = [orphan for orphan in orphans if not orphan.kept]
-    if not loose or not options.yes:
-        if loose:
-            print("nothing was removed; --yes removes them")  # noqa: T201 the command's output
+    if not loose:
+        return 0
+    if why_not := _refusal(options.runs, queue):
+        sys.stderr.write(f"{why_not}; nothing is removed\n")
+        return FAILED if options.yes else 0
+    if not options.yes:
+        print("nothing was removed; --yes removes them")  # noqa: T201 the command's output
         return 0
     n_failed = sum(not _removed(orphan.folder) for orphan in loose)
     print(f"removed {len(loose) - n_failed} folders")  # noqa: T201 the command's output
@@ -92,12 +98,24 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def find_orphans(plan: RecordedPlan, queued: frozenset[str]) -> Iterator[Orphan]:
+def _refusal(root: Path, queue: Queue) -> str:
+    """Why nothing may be removed now; empty if orphans may be."""
+    if not queue.answered:
+        return "SLURM's queue could not be asked, and jobs of this experiment may read what is left over"
+    if queue.faults:
+        return f"{queue.faults[0]}; if its jobs have ended, delete the submission's folder"
+    for folder in (root, *(folder for section in SECTIONS for folder in _folders(root / section))):
+        if user := _user(folder):
+            return f"{folder}: {user}, and may read what is left over"
+    return ""
+
+
+def find_orphans(plan: RecordedPlan, queued: Mapping[str, str]) -> Iterator[Orphan]:
     """The folders below the plan's root that it does not name, by their hashes.
 
     Args:
         plan: the newest.
-        queued: folders, relative to the root, that SLURM's queue holds work for.
+        queued: folders, relative to the root, that SLURM's queue works in or reads, and which of both.
 
     Raises:
         ValueError: the plan names no folder at all, so it cannot tell what is an orphan.
@@ -110,9 +128,7 @@ def find_orphans(plan: RecordedPlan, queued: frozenset[str]) -> Iterator[Orphan]
             made = _MADE.fullmatch(folder.name)
             if not (_REMOVING.fullmatch(folder.name) or (made and (section, made["hash"]) not in named)):
                 continue
-            kept = (
-                "SLURM's queue holds work for it" if f"{section}/{folder.name}" in queued else _user(folder)
-            )
+            kept = queued.get(f"{section}/{folder.name}") or _user(folder)
             n_bytes, newest = _measured(folder)
             yield Orphan(folder, n_bytes, max(0.0, time.time() - newest), kept)
 
@@ -125,11 +141,12 @@ def _folders(section: Path) -> list[Path]:
         return sorted(section / entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
 
 
-def _queued(root: Path) -> frozenset[str]:
-    queue = read_queue(root)
+def _queued(queue: Queue) -> dict[str, str]:
     if not queue.answered:
-        return frozenset()  # all that was ever submitted: a hint to nothing, and claims are looked at anyway
-    return frozenset(folder for element in queue.elements for folder, _ in element.stages)
+        return {}  # all that was ever submitted: nothing is removed then anyway
+    elements = (*queue.elements, *queue.stuck)
+    read = {folder: "SLURM's queue holds work that reads it" for e in elements for folder in e.needs}
+    return read | {folder: "SLURM's queue holds work for it" for e in elements for folder, _ in e.stages}
 
 
 def _stages(folder: Path) -> list[str]:

@@ -55,17 +55,15 @@ def _used(root: Path, chosen: Iterable[Mapping[str, Any]], device: str) -> list[
     joules = [record["energy_j"] for record in records if record["energy_j"] is not None]
     # GPUs that do not count, or whose attempt was lost, have used some too
     silent = any(record["energy_j"] is None and record["gpus"] for record in records)
-    energy = (
-        f", {'at least ' if silent else ''}{_amount(sum(joules) / _JOULES_PER_KWH)} kWh" if joules else ""
-    )
+    energy = f", {'at least ' if silent else ''}{amount(sum(joules) / _JOULES_PER_KWH)} kWh" if joules else ""
     return [f"used so far: {_hours(hours, device)}{energy}"]
 
 
 def _hours(hours: float, device: str) -> str:
-    return f"{_amount(hours)} {device[:-1].upper()} hours"
+    return f"{amount(hours)} {device[:-1].upper()} hours"
 
 
-def _amount(value: float) -> str:
+def amount(value: float) -> str:
     """Two digits that count, or one after the point."""
     if value and value < 0.01:
         return "less than 0.01"

@@ -1,11 +1,15 @@
 """The state of every stage of a study, from its files and, as a hint, from SLURM's queue."""
 
+import contextlib
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from experiments.atomic import read_json
 from experiments.recorded_plan import RecordedPlan
 from experiments.stage_status import EffectiveState, StageStatus, effective_state, read_status
 from experiments.submissions import Element, Queue
@@ -72,6 +76,29 @@ class Overview:
         """Whether nothing is left."""
         return all(row.state == "done" for row in self.rows)
 
+    @cached_property
+    def ended_unbegun(self) -> list[Path]:
+        """Logs of elements of the newest submission that SLURM has started and that began no stage."""
+        return [log for log in self._gone_unbegun if log.is_file()]
+
+    @property
+    def n_never_run(self) -> int:
+        """Number of those that left the queue before SLURM has started them, as when they are cancelled."""
+        return len(self._gone_unbegun) - len(self.ended_unbegun)
+
+    @cached_property
+    def _gone_unbegun(self) -> list[Path]:
+        untouched = {row.index for row in self.of("pending", "waiting") if row.status is None}
+        newest = max(self.plan.root.glob("submissions/*/jobs.json"), default=None)
+        if not untouched or newest is None or not self.queue.answered:
+            return []
+        living = {element.log for element in (*self.queue.elements, *self.queue.stuck)}
+        found = ((log, {self.plan.index.get(key) for key in keys}) for log, keys in _submitted(newest))
+        # a stage whose status was deleted for a retry has its log
+        begun = {row.index for row in self.rows if row.index in untouched and _has_log(row, newest)}
+        untouched -= begun
+        return [log for log, indices in found if log not in living and indices and indices <= untouched]
+
 
 def survey(plan: RecordedPlan, queue: Queue) -> Overview:
     """Looks at every stage of a plan once."""
@@ -82,6 +109,36 @@ def survey(plan: RecordedPlan, queue: Queue) -> Overview:
         element = queue.by_stage.get((job["folder"], job["stage"]))
         rows.append(_placed(_looked_at(plan, index, listing), plan.needs[index], rows, element))
     return Overview(plan, queue, rows)
+
+
+def of_older_plans(plan: RecordedPlan, queue: Queue) -> list[Element]:
+    """The elements in the queue that do stages, but none that the plan names."""
+    elements = (*queue.elements, *queue.stuck) if queue.answered else ()
+    return [e for e in elements if e.stages and not any(key in plan.index for key in e.stages)]
+
+
+def _submitted(jobs: Path) -> Iterator[tuple[Path, list[tuple[str, str]]]]:
+    """Log and stages of all elements of the submission of a ``jobs.json``."""
+    # what cannot be read tells of no element; of arrays that live the queue's faults say so
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        document = read_json(jobs)
+        names = [] if document.get("cancelled") else [e["array"] for e in document["jobs"] if e["job"]]
+        for name in names:
+            path = jobs.parent / f"{name}.jsonl"
+            content = path.read_text(encoding="utf-8") if path.is_file() else ""  # a report has no list
+            for line in filter(None, content.split("\n")):
+                entry = json.loads(line)
+                keys = [(stage["folder"], stage["stage"]) for stage in entry["stages"]]
+                yield jobs.parent / "logs" / name / f"{entry['index']}.log", keys
+
+
+def _has_log(row: Row, jobs: Path) -> bool:
+    """Whether a stage has printed something since the submission of a ``jobs.json`` was made."""
+    with contextlib.suppress(OSError):
+        # its folder and lists are older than jobs.json, which is written again for every array
+        made = (jobs.parent / "manifest.yaml").stat().st_mtime
+        return (row.folder / "logs" / f"{row.stage}.log").stat().st_mtime >= made
+    return False
 
 
 @dataclass
@@ -120,19 +177,10 @@ def _looked_at(plan: RecordedPlan, index: int, listing: Listing) -> Row:
         return Row(*row, "pending")
     try:
         state = effective_state(folder, stage, job["stage_hash"])
-        status = None if state == "done" else _checked(read_status(folder, stage))
+        status = None if state == "done" else read_status(folder, stage)
         return Row(*row, state, status)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:  # whole JSON, but other types
-        path = folder / f"status.{stage}.json"
-        known = str(error) if str(path) in str(error) else f"{path}: not a status ({error!r})"
-        return Row(*row, "damaged", fault=known)
-
-
-def _checked(status: StageStatus | None) -> StageStatus | None:
-    """The status, if what is shown of it can be shown."""
-    if status is not None:
-        float(status.start), float(status.heartbeat), int(status.attempt), dict(status.error or {})
-    return status
+    except ValueError as error:
+        return Row(*row, "damaged", fault=str(error))
 
 
 def _placed(row: Row, needs: Sequence[int], before: Sequence[Row], element: Element | None) -> Row:

@@ -36,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         overview = survey(plan, Queue())
         rows = [row for row in overview.rows if row.index in wanted and _has_failed(row)]
         if not options.failed:
-            sys.stderr.write("\n".join(_offer(overview, rows)) + "\n")
-            return USAGE
+            print("\n".join(_offer(overview, rows)))  # noqa: T201 the command's output
+            return 0
         held = _reset(rows)
     except ValueError as error:
         sys.stderr.write(f"{error}\n")

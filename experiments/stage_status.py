@@ -7,6 +7,7 @@ should act on the file alone: ``effective_state`` holds it against the claim, th
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -19,6 +20,10 @@ from experiments.claim import Claim, claim_state
 State = Literal["pending", "running", "done", "failed", "interrupted", "cancelled"]
 EffectiveState = Literal["pending", "running", "lost", "interrupted", "done", "stale", "failed", "cancelled"]
 _SCHEMA = 1
+_TEXTS = ("stage", "stage_hash", "host", "boot_id", "token")
+_WHOLE = ("attempt", "pid", "step", "total", "exit_code")
+_TIMES = ("start", "heartbeat", "end")
+_MAY_BE_NULL = frozenset({"end", "step", "total", "exit_code", "error"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +79,40 @@ def read_status(folder: Path, stage: str) -> StageStatus | None:
         raise ValueError(f"{path}: {str(error).replace('StageStatus.__init__()', 'the status')}") from error
     if status.state not in get_args(State):
         raise ValueError(f"{path}: state = {status.state!r}; known: {', '.join(get_args(State))}")
+    if fault := _wrong_type(status):
+        raise ValueError(f"{path}: not a status ({fault}); delete the file and run its stage again")
     return status
+
+
+def _wrong_type(status: StageStatus) -> str:
+    """The first value that is not of its field's type; empty if all are."""
+    for name in (*_TEXTS, *_WHOLE, *_TIMES, "error", "artefacts"):
+        value = getattr(status, name)
+        if not (_is_sound(name, value) or (value is None and name in _MAY_BE_NULL)):
+            return f"{name} = {value!r}"
+    return ""
+
+
+def _is_sound(name: str, value: Any) -> bool:
+    if name in _TEXTS:
+        return isinstance(value, str)
+    if name in (*_WHOLE, *_TIMES):
+        kinds = int if name in _WHOLE else (int, float)
+        return isinstance(value, kinds) and not isinstance(value, bool) and -math.inf < value < math.inf
+    if not isinstance(value, dict):
+        return False
+    return _is_error(value) if name == "error" else all(map(_is_measured, value.values()))
+
+
+def _is_error(value: Mapping[str, Any]) -> bool:
+    tail = value.get("traceback_tail", [])
+    lines = isinstance(tail, list) and all(isinstance(line, str) for line in tail)
+    return lines and isinstance(value.get("class", ""), str)
+
+
+def _is_measured(value: Any) -> bool:
+    """Whether this is what an artefact has, as ``measure_artefacts`` tells it."""
+    return isinstance(value, dict) and type(value.get("bytes")) is int and type(value.get("sha256")) is str
 
 
 def write_status(folder: Path, status: StageStatus) -> None:

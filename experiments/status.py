@@ -10,7 +10,8 @@
     waiting      something it needs is not done  stale      done or begun for other inputs
     interrupted  stopped at a safe point         damaged    its status cannot be read
 
-Exit    0, or 1 if a stage failed, is lost, blocked or damaged, or 2 if a folder holds no experiment;
+Exit    0, or 1 if a stage failed, is lost, blocked or damaged, or an element of SLURM ended without
+        beginning any, or 2 if a folder holds no experiment;
         130 when the watch was ended with Ctrl-C
 """
 
@@ -52,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return NO_EXPERIMENT
-    return int(any(row.state in WRONG for overview in overviews for row in overview.rows))
+    wrong = any(row.state in WRONG for overview in overviews for row in overview.rows)
+    return int(wrong or any(overview.ended_unbegun for overview in overviews))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

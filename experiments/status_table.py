@@ -2,15 +2,19 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from experiments.costs import amount
 from experiments.outlook import Outlook, left_s
-from experiments.overview import STATES, Overview, Row, ShownState
+from experiments.overview import STATES, Overview, Row, ShownState, of_older_plans
 from experiments.stage_details import details
+from experiments.submissions import Queue
 
 SHOWN = 10  # stages of one state, unless all are asked for
 _BAR = 30
+# Reasons of SLURM's for which an element waits that will have its turn.
+_USUAL = frozenset({"", "None", "Dependency", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime"})
 _LISTED: tuple[tuple[ShownState, str], ...] = (
     ("running", "running"),
     ("failed", "failed; again with: python -m experiments.retry {root} --failed"),
@@ -92,10 +96,12 @@ def _bar(n_done: int, n_all: int) -> str:
 def _outlook_lines(outlook: Outlook) -> list[str]:
     unit = f"{outlook.unit} hours"
     energy = f", {outlook.used_kwh:.2g} kWh" if outlook.used_kwh is not None else ""
-    parts = [f"used: {_hours(outlook.used_hours)} {unit}{energy}"] if outlook.used_hours else []
+    parts = [f"used: {amount(outlook.used_hours)} {unit}{energy}"] if outlook.used_hours else []
     if outlook.n_left > outlook.n_unknown:
-        unknown = f" without {outlook.n_unknown} of which no like is done" if outlook.n_unknown else ""
-        parts.append(f"to go: about {_hours(outlook.left_hours)} {unit}{unknown}")
+        least = "at least" if outlook.n_unknown else "about"
+        unlike = f" ({outlook.n_unknown} stages not counted: none like them is done yet)"
+        unknown = unlike if outlook.n_unknown else ""
+        parts.append(f"to go: {least} {amount(outlook.left_hours)} {unit}{unknown}")
     if outlook.n_left:
         parts.append(_end(outlook))
     return [f"  {'; '.join(parts)}"] if parts else []
@@ -109,13 +115,9 @@ def _end(outlook: Outlook) -> str:
     return f"end: in {least}{duration(outlook.eta_s)} with {outlook.n_running} at a time"
 
 
-def _hours(hours: float) -> str:
-    return f"{hours:.2g}" if hours < 10 else f"{hours:.0f}"
-
-
 def _queue_lines(overview: Overview) -> list[str]:
     queue, lines = overview.queue, [f"  warning: {fault}" for fault in overview.queue.faults]
-    if not queue.answered:
+    if not queue.answered and not overview.is_done:
         lines.append("  SLURM's queue could not be asked; what was given to it is 'submitted?'")
     if queue.stuck:
         jobs = ", ".join(element.job for element in queue.stuck[:SHOWN])
@@ -123,7 +125,49 @@ def _queue_lines(overview: Overview) -> list[str]:
         lines.append(
             f"  warning: SLURM jobs that can never start, what they depend on has failed: {jobs}{more}"
         )
+    return [*lines, *_waiting(queue), *_older(overview), *_unbegun(overview)]
+
+
+def _waiting(queue: Queue) -> list[str]:
+    """What waits for other reasons than that others are before it."""
+    by_reason: dict[str, list[str]] = {}
+    for element in queue.elements:
+        if element.state == "PENDING" and element.reason not in _USUAL:
+            by_reason.setdefault(element.reason, []).append(element.job)
+    return [f"  SLURM: {_some(jobs)}: {reason}" for reason, jobs in by_reason.items()]
+
+
+def _some(jobs: Sequence[str]) -> str:
+    return f"{jobs[0]} waits" if len(jobs) == 1 else f"{jobs[0]} and {len(jobs) - 1} more wait"
+
+
+def _older(overview: Overview) -> list[str]:
+    jobs = [element.job for element in of_older_plans(overview.plan, overview.queue)]
+    if not jobs:
+        return []
+    shown = ", ".join(jobs[:SHOWN]) + (" ..." if len(jobs) > SHOWN else "")
+    remedy = f"python -m experiments.cancel {overview.plan.root} --orphans"
+    what = f"{_elements(len(jobs))} in SLURM's queue only for an older manifest: {shown}"
+    return [f"  warning: {what}; take out with: {remedy}"]
+
+
+def _unbegun(overview: Overview) -> list[str]:
+    begun, never = overview.ended_unbegun, overview.n_never_run
+    lines = []
+    if begun:
+        log = begun[0].relative_to(overview.plan.root)
+        lines.append(
+            f"  warning: {_elements(len(begun))} of SLURM ended without beginning a stage; look at {log}"
+        )
+    if never:
+        lines.append(
+            f"  {_elements(never)} left SLURM's queue without a node (cancelled?); sbatch queues them again"
+        )
     return lines
+
+
+def _elements(number: int) -> str:
+    return f"{number} element{'s' if number > 1 else ''}"
 
 
 def _line(row: Row, overview: Overview, seconds_of: SecondsOf) -> str:
@@ -185,6 +229,8 @@ def as_json(overview: Overview, outlook: Outlook) -> dict[str, Any]:
         "queue_answered": queue.answered,
         "warnings": list(queue.faults),
         "stuck_jobs": [element.job for element in queue.stuck],
+        "older_jobs": [element.job for element in of_older_plans(plan, queue)],
+        "ended_unbegun": [str(log) for log in overview.ended_unbegun],
         "outlook": outlook.as_json(),
         "stages": [details(row, plan) for row in left],
     }

@@ -166,7 +166,10 @@ class Element:
     def _after_failure(self, stage: FrozenStage, code: int) -> int:
         """To be started again if attempts are left."""
         status = read_status(self.root / stage.folder, stage.stage)
-        if status is None or status.state == "failed" or status.attempt >= stage.command.max_attempts:
+        if status is None or status.state == "failed":
+            return EXIT_FAILED if code < 0 else code
+        used_up = status.attempt >= stage.command.max_attempts
+        if used_up and status.state != "running":  # of one that was killed the next sees whether it got on
             return EXIT_FAILED if code < 0 else code
         tail = (status.error or {}).get("traceback_tail") or ["it ended without a word"]
         count = f"attempt {status.attempt} of {stage.command.max_attempts} failed ({tail[-1]})"

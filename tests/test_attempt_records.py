@@ -29,6 +29,12 @@ KEYS = {
 }  # fmt: skip
 
 
+def line(n, **facts):
+    """A record of attempt ``n`` that can be read."""
+    about = {"schema": 1, "stage": "train", "stage_hash": "abc", "attempt": n, "outcome": "done"}
+    return about | {"wall_s": 1.0, "cpus": 1, "gpus": None, "energy_j": None, **facts}
+
+
 def outcomes(folder):
     return [(record["attempt"], record["outcome"], record["exit_code"]) for record in read_records(folder)]
 
@@ -134,13 +140,35 @@ def test_a_killed_attempt_at_another_output_is_recorded_too(tmp_path):
 
 @pytest.mark.parametrize("torn", [b'{"schema": 1, "stage": "tr', b"\xff\xfe{", b"null\n", b"[1]\n", b"{}\n"])
 def test_a_torn_line_is_passed_over_and_closed_by_the_next_writer(tmp_path, torn):
-    append_record(tmp_path, {"schema": 1, "n": 1})
+    append_record(tmp_path, line(1))
     with open(tmp_path / "attempts.jsonl", "ab") as file:
         file.write(torn)
-    assert [record["n"] for record in read_records(tmp_path)] == [1]
-    append_record(tmp_path, {"schema": 1, "n": 2})
-    append_record(tmp_path, {"schema": 1, "n": 3})
-    assert [record["n"] for record in read_records(tmp_path)] == [1, 2, 3]
+    assert read_records(tmp_path) == [line(1)]
+    append_record(tmp_path, line(2))
+    append_record(tmp_path, line(3))
+    assert read_records(tmp_path) == [line(1), line(2), line(3)]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"stage": 3}, {"wall_s": "1"}, {"wall_s": True}, {"wall_s": -1}, {"attempt": None}, {"cpus": [1]}],
+)
+def test_a_line_of_other_types_is_passed_over(tmp_path, facts):
+    append_record(tmp_path, line(1, **facts))
+    append_record(tmp_path, line(2))
+    assert read_records(tmp_path) == [line(2)]
+
+
+@pytest.mark.parametrize("key", ["stage", "stage_hash", "outcome", "attempt", "wall_s", "gpus", "energy_j"])
+def test_a_line_without_a_key_that_is_asked_for_is_passed_over(tmp_path, key):
+    append_record(tmp_path, {name: value for name, value in line(1).items() if name != key})
+    assert read_records(tmp_path) == []
+
+
+def test_a_file_that_cannot_be_read_tells_of_no_attempt_and_that_is_said_once(tmp_path, capsys):
+    (tmp_path / "attempts.jsonl").mkdir()
+    assert read_records(tmp_path) == read_records(tmp_path) == []
+    assert capsys.readouterr().err.count(f"{tmp_path / 'attempts.jsonl'} cannot be read") == 1
 
 
 def test_no_folder_or_file_is_no_attempt(tmp_path):
@@ -150,7 +178,7 @@ def test_no_folder_or_file_is_no_attempt(tmp_path):
 def test_lines_of_many_writers_are_whole(tmp_path):
     def write():
         for n in range(20):
-            append_record(tmp_path, {"schema": 1, "n": n, "filling": "x" * 2000})
+            append_record(tmp_path, line(n, filling="x" * 2000))
         return 0
 
     children = [fork(write) for _ in range(8)]
@@ -179,8 +207,8 @@ def test_a_half_written_line_is_an_error_that_says_so(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="the disk is full"):
         append_record(tmp_path, {"schema": 1})
     monkeypatch.undo()
-    append_record(tmp_path, {"schema": 1})
-    assert read_records(tmp_path) == [{"schema": 1}]
+    append_record(tmp_path, line(1))
+    assert read_records(tmp_path) == [line(1)]
 
 
 def test_who_lost_the_claim_records_nothing(tmp_path):

@@ -1,11 +1,15 @@
 """What experiments.cancel takes out of SLURM's queue."""
 
+import os
+
 import pytest
 import slurm_local
+from manifests import loaded
 from processes import until
 from stage_states import Studied, queue_of, slurm
 
-from experiments import cancel, slurm_queue
+from experiments import cancel, slurm_queue, status
+from experiments.claim import Claim
 
 ROWS = {
     "j7_0": "RUNNING|None",
@@ -101,17 +105,71 @@ def test_a_study_that_was_never_submitted_has_nothing_to_cancel(tmp_path, monkey
     assert "nothing of this study" in capsys.readouterr().out
 
 
-def test_where_the_queue_cannot_be_asked_all_that_was_submitted_is_cancelled(
+@pytest.mark.parametrize("option", ["--dry-run", "--orphans", "--only=method=dpo"])
+def test_where_the_queue_cannot_be_asked_nothing_is_cancelled(study, monkeypatch, tmp_path, capsys, option):
+    calls = slurm(monkeypatch, tmp_path, squeue="exit 1")
+    assert cancel.main([str(study.root)]) == cancel.main([str(study.root), option]) == 1
+    found = capsys.readouterr()
+    assert cancelled(calls) == [] and found.out == "" and "could not be asked" in found.err
+
+
+def test_while_a_driver_is_at_work_nothing_is_cancelled(study, monkeypatch, tmp_path, capsys):
+    calls = slurm(monkeypatch, tmp_path, squeue=queue_of(**ROWS))
+    with Claim(study.root, "submit"):
+        assert cancel.main([str(study.root)]) == 1
+    assert cancelled(calls) == []
+    assert f"a driver is at work on this study (pid {os.getpid()}" in capsys.readouterr().err
+    assert cancel.main([str(study.root)]) == 0
+    assert cancelled(calls) == ["7", "8", "9"]
+
+
+@pytest.mark.parametrize("content", [None, "{", "{}"])
+def test_without_a_plan_everything_can_be_cancelled_and_no_part(
+    study, monkeypatch, tmp_path, capsys, content
+):
+    calls = slurm(monkeypatch, tmp_path, squeue=queue_of(**ROWS))
+    (study.root / "plan.json").unlink()
+    if content:
+        (study.root / "plan.json").write_text(content)
+    for option in ("--only=method=dpo", "--orphans"):
+        assert cancel.main([str(study.root), option]) == 2
+        assert "plan.json" in capsys.readouterr().err
+    assert cancelled(calls) == []
+    assert cancel.main([str(study.root)]) == 0
+    assert cancelled(calls) == ["7", "8", "9"]
+
+
+def test_a_folder_that_holds_no_experiment_is_an_error(study, capsys):
+    assert cancel.main([f"{study.root}x"]) == 2
+    assert f"there is: {study.root}" in capsys.readouterr().err
+
+
+def test_what_only_an_older_manifest_asked_for_is_named_and_can_be_taken_out(
     study, monkeypatch, tmp_path, capsys
 ):
-    calls = slurm(monkeypatch, tmp_path, squeue="exit 1")
-    assert cancel.main([str(study.root)]) == 0
-    assert cancelled(calls) == ["5", "7", "8", "9"]
-    assert "could not be asked" in capsys.readouterr().err
+    loaded(tmp_path, methods__dpo__params={"beta": 0.2}).write_plan()
+    calls = slurm(monkeypatch, tmp_path, squeue=queue_of(**ROWS))
+    assert status.main([str(study.root)]) == 0
+    command = f"python -m experiments.cancel {study.root} --orphans"
+    said = f"3 elements in SLURM's queue only for an older manifest: 7_1, 7_2, 8_0; take out with: {command}"
+    assert said in capsys.readouterr().out
+    assert cancel.main([str(study.root), "--orphans"]) == 0
+    assert cancelled(calls) == ["7_1", "7_2", "8_0"], "7_0 trains what both need"
+    assert "go" not in capsys.readouterr().out.splitlines()[-1], "the new manifest goes on with others"
+
+
+def test_where_nothing_is_of_an_older_manifest_nothing_is_taken_out(study, monkeypatch, tmp_path, capsys):
+    calls = slurm(monkeypatch, tmp_path, squeue=queue_of(**ROWS))
+    assert status.main([str(study.root)]) == 0
+    assert "older manifest" not in capsys.readouterr().out
+    assert cancel.main([str(study.root), "--orphans"]) == 0
+    assert cancelled(calls) == []
 
 
 def test_without_scancel_there_is_one_clear_error(study, monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    calls = slurm(monkeypatch, tmp_path, squeue="echo '7_0|RUNNING|None'")
+    (calls.parent / "scancel").unlink()
+    monkeypatch.setenv("PATH", str(calls.parent))
     assert cancel.main([str(study.root)]) == 1
     assert "no scancel on this machine" in capsys.readouterr().err
 
@@ -148,9 +206,10 @@ def test_a_real_queue_loses_what_matches_and_running_jobs_get_sigterm(tmp_path, 
     with slurm_local.Cluster(cpus=2) as cluster:
         monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
         monkeypatch.setenv("PATH", cluster.environment["PATH"])
-        options = ("--parsable", "--output=/dev/null", f"--chdir={tmp_path}", "--array=0-2")
-        job = cluster.run("sbatch", *options, str(script), check=True).stdout.strip()
-        last = cluster.run("sbatch", "--parsable", "--hold", *options[1:3], str(script)).stdout.strip()
+        options = ("--parsable", "--output=/dev/null", f"--chdir={tmp_path}")
+        array, report = ("--array=0-2", "--comment=1/train-1"), ("--hold", "--comment=1/report")
+        job = cluster.run("sbatch", *options, *array, str(script), check=True).stdout.strip()
+        last = cluster.run("sbatch", *options, *report, str(script), check=True).stdout.strip()
         elements = [["train dpo.s1"], ["train dpo.s2"], ["train sft.s1"]]
         study.submit("1", {"train-1": (job, elements)}, report=last)
         until(lambda: len(list(tmp_path.glob("begun.*"))) == 2, 30)

@@ -132,6 +132,46 @@ def test_what_the_queue_holds_work_for_is_kept(study, orphan, capsys, monkeypatc
     assert orphan.is_dir() and "SLURM's queue holds work" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("reason", ["Priority", "DependencyNeverSatisfied"])
+def test_what_queued_work_reads_is_kept(study, orphan, capsys, monkeypatch, tmp_path, reason):
+    study.submit("1", {"train-1": ("7", [["train dpo.s1"]])})
+    path = study.root / "submissions" / "1" / "train-1.jsonl"
+    line = json.loads(path.read_text())
+    line["stages"][0]["needs"] = [[f"cells/{orphan.name}", "train", "abc"]]
+    path.write_text(json.dumps(line) + "\n")
+    slurm(monkeypatch, tmp_path, squeue=queue_of(j7_0=f"PENDING|{reason}"))
+    orphans(study, "--yes")
+    assert orphan.is_dir() and "SLURM's queue holds work that reads it" in capsys.readouterr().out
+
+
+def test_where_the_queue_cannot_be_asked_nothing_is_removed(study, orphan, capsys, monkeypatch, tmp_path):
+    study.submit("1", {"train-1": ("7", [["train dpo.s1"]])})
+    slurm(monkeypatch, tmp_path, squeue="exit 1")
+    for options, code in (((), 0), (("--yes",), 1)):
+        orphans(study, *options, code=code)
+        assert "SLURM's queue could not be asked" in capsys.readouterr().err
+    assert orphan.is_dir()
+
+
+def test_while_it_is_not_known_what_was_submitted_nothing_is_removed(study, orphan, capsys):
+    study.submit("1", {})
+    (study.root / "submissions" / "1" / "jobs.json").write_text("{")
+    orphans(study, "--yes", code=1)
+    assert orphan.is_dir() and "delete the submission's folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("label", "stage"), [("train dpo.s1", "train"), (None, "submit")])
+def test_while_a_stage_of_the_experiment_is_held_nothing_is_removed(study, orphan, capsys, label, stage):
+    folder = study.place(label) if label else study.root
+    with Claim(folder, stage):
+        for options, code in (((), 0), (("--yes",), 1)):
+            orphans(study, *options, code=code)
+            assert f"{folder}: {stage} runs: pid {os.getpid()}" in capsys.readouterr().err
+    assert orphan.is_dir()
+    orphans(study, "--yes")
+    assert not orphan.exists()
+
+
 @pytest.mark.parametrize("name", ["mine", "mine--too", f"a--{HASH}x", f"--{HASH}", "a--0123"])
 def test_what_the_suite_has_not_named_is_left(study, name):
     (study.root / "cells" / name).mkdir()

@@ -3,14 +3,16 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
 from toy_stage import ENVIRONMENT, n_calls, plan, state
 
 from experiments.claim import Claim, ClaimHeldError, claim_state
+from experiments.stage_command import StageCommand, write_command
 from experiments.stage_process import run_stage
-from experiments.stage_status import read_status, reset_status, write_status
+from experiments.stage_status import StageStatus, read_status, reset_status, write_status
 
 TIMEOUT_S = 20.0
 
@@ -175,6 +177,84 @@ def test_every_other_end_is_a_failed_attempt(tmp_path, what, code, kind):
     assert run_stage(tmp_path, "train") == code
     status = read_status(tmp_path, "train")
     assert (status.state, status.exit_code, status.error["class"]) == ("failed", code, kind)
+
+
+PROGRESS = {
+    "train": "attempts/1/checkpoint-5/complete.json",
+    "generate": "generate/numbers/generations.jsonl",
+    "pairs": "candidates/generations.jsonl",
+}
+
+
+def lose(folder, stage, leaves=None):
+    """What an attempt that was killed leaves, with a file that is younger than its beginning."""
+    start = time.time() - 100
+    if leaves is not None:
+        path = folder / PROGRESS[stage]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(leaves)
+    owner = {"host": "n1", "pid": 1, "boot_id": "b", "token": "0" * 32}
+    facts = {"stage": stage, "state": "running", "stage_hash": "abc", "start": start, "heartbeat": start}
+    earlier = read_status(folder, stage)
+    write_status(folder, StageStatus(**owner, **facts, attempt=earlier.attempt if earlier else 1))
+
+
+def command(folder, stage):
+    about = {"module": "toy_stage", "stage_hash": "abc", "artefacts": (), "max_attempts": 2}
+    write_command(folder, stage, StageCommand(argv=(str(folder), "give", "85"), **about))
+
+
+@pytest.mark.parametrize("stage", PROGRESS)
+def test_an_attempt_that_was_killed_after_it_got_on_does_not_count(tmp_path, stage):
+    command(tmp_path, stage)
+    for _ in range(3):
+        lose(tmp_path, stage, leaves="{}")
+        assert run_stage(tmp_path, stage) == 85
+    assert read_status(tmp_path, stage).attempt == 1
+
+
+@pytest.mark.parametrize(("stage", "leaves"), [(stage, "") for stage in PROGRESS] + [("train", None)])
+def test_an_attempt_that_was_killed_before_it_got_on_counts(tmp_path, stage, leaves):
+    command(tmp_path, stage)
+    lose(tmp_path, stage, leaves)
+    assert run_stage(tmp_path, stage) == 85
+    assert read_status(tmp_path, stage).attempt == 2
+    lose(tmp_path, stage, leaves)
+    assert run_stage(tmp_path, stage) == 1
+    assert read_status(tmp_path, stage).state == "failed"
+
+
+def test_what_an_earlier_attempt_has_left_is_no_progress_of_this_one(tmp_path):
+    command(tmp_path, "train")
+    lose(tmp_path, "train", leaves="{}")
+    os.utime(tmp_path / PROGRESS["train"], (time.time() - 200,) * 2)
+    assert run_stage(tmp_path, "train") == 85
+    assert read_status(tmp_path, "train").attempt == 2
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"artefacts": None},
+        {"artefacts": []},
+        {"artefacts": {"model.json": {"bytes": "2", "sha256": "a"}}},
+        {"start": "x"},
+        {"start": None},
+        {"attempt": 1.5},
+        {"heartbeat": True},
+        {"error": "KeyError"},
+        {"error": {"class": "KeyError", "traceback_tail": [3]}},
+    ],
+)
+def test_a_status_of_other_types_is_damaged_and_the_message_names_it(tmp_path, facts):
+    plan(tmp_path, "write")
+    assert run_stage(tmp_path, "train") == 0
+    path = tmp_path / "status.train.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+    (name,) = facts
+    for look in (lambda: read_status(tmp_path, "train"), lambda: state(tmp_path)):
+        with pytest.raises(ValueError, match=rf"status\.train\.json: not a status \({name} = "):
+            look()
 
 
 def test_a_cancelled_stage_is_not_started(tmp_path):

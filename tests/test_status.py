@@ -167,7 +167,10 @@ def test_used_and_projected_hours_and_the_end(study, capsys):
     with Claim(folder, "train"):
         text = shown(study, capsys, code=0)
     # used 2 h x 2 + 1 h; to go: 1 h of the training, 1 h of generation; nothing is known of scores
-    assert "used: 5 CPU hours; to go: about 2 CPU hours without 1 of which no like is done" in text
+    assert (
+        "used: 5.0 CPU hours; to go: at least 2.0 CPU hours (1 stages not counted: none like them is done yet)"
+        in text
+    )
     assert "end: in at least 2 h 00 min with 1 at a time" in text or "end: in at least 1 h 59 min" in text
 
 
@@ -178,7 +181,7 @@ def test_gpu_hours_where_a_stage_asks_for_gpus(tmp_path, capsys):
     study.record("train dpo.s1", 3600.0, gpus=2, energy_j=3.6e6)
     study.record("generate dpo.s1", None, gpus=None, outcome="lost")
     text = shown(study, capsys, code=0)
-    assert "used: 2 GPU hours, 1 kWh; to go: about 2 GPU hours" in text
+    assert "used: 2.0 GPU hours, 1 kWh; to go: at least 2.0 GPU hours" in text
     assert "end: not yet known (nothing runs)" in text
 
 
@@ -231,6 +234,76 @@ def test_jobs_that_can_never_start_are_named_and_count_as_nothing(study, capsys,
     slurm(monkeypatch, tmp_path, squeue=queue_of(j7_0="PENDING|DependencyNeverSatisfied"))
     assert states(study)["score dpo.s1"] == "pending"
     assert "can never start, what they depend on has failed: 7_0" in shown(study, capsys, code=0)
+
+
+def test_unusual_reasons_to_wait_are_told_once_each(study, capsys, monkeypatch, tmp_path):
+    study.finish("score dpo.s1", "score dpo.s2", "score sft.s1", "score sft.s2")
+    names = ("dpo.s1", "dpo.s2", "sft.s1", "sft.s2")
+    study.submit("1", {"score-1": ("3", [[f"score {name}"] for name in names])})
+    limit = "PENDING|PartitionTimeLimit"
+    rows = {"j3_0": limit, "j3_1": limit, "j3_2": "PENDING|QOSMaxJobsPerUser", "j3_3": "PENDING|Priority"}
+    slurm(monkeypatch, tmp_path, squeue=queue_of(**rows))
+    text = shown(study, capsys, code=0)
+    assert "SLURM: 3_0 and 1 more wait: PartitionTimeLimit" in text
+    assert "SLURM: 3_2 waits: QOSMaxJobsPerUser" in text and "Priority" not in text
+
+
+def gone(study, *logs):
+    """A submission whose elements have left the queue; SLURM has started those that have a log."""
+    study.finish("score dpo.s1", "score dpo.s2", "score sft.s1")
+    elements = [["score dpo.s1"], ["score dpo.s2"], ["score sft.s2"]]  # the last is done
+    study.submit("1", {"score-1": ("7", elements)}, report="8")
+    folder = study.root / "submissions" / "1"
+    (folder / "manifest.yaml").touch()
+    (folder / "logs" / "score-1").mkdir(parents=True)
+    for index in logs:
+        (folder / "logs" / "score-1" / f"{index}.log").touch()
+
+
+def test_elements_that_ended_without_beginning_are_a_fault(study, capsys, monkeypatch, tmp_path):
+    gone(study, 0, 1, 2)
+    slurm(monkeypatch, tmp_path, squeue="exit 0")
+    text = shown(study, capsys, code=1)
+    said = "2 elements of SLURM ended without beginning a stage; look at submissions/1/logs/score-1/0.log"
+    assert said in text
+    slurm(monkeypatch, tmp_path, squeue=queue_of(j7_0="PENDING|Priority", j7_1="RUNNING|None"))
+    monkeypatch.setattr(slurm_queue, "_memory", slurm_queue._Memory())
+    assert "ended without" not in shown(study, capsys, code=0)
+
+
+def test_elements_that_were_cancelled_before_they_ran_are_no_fault(study, capsys, monkeypatch, tmp_path):
+    gone(study)
+    slurm(monkeypatch, tmp_path, squeue="exit 0")
+    assert "2 elements left SLURM's queue without a node (cancelled?)" in shown(study, capsys, code=0)
+
+
+def test_a_stage_that_began_and_is_to_be_tried_again_is_no_fault(study, capsys, monkeypatch, tmp_path):
+    gone(study, 0, 1)
+    slurm(monkeypatch, tmp_path, squeue="exit 0")
+    for label in ("score dpo.s1", "score dpo.s2"):
+        study.put(label, "failed", attempt=3, error=ERROR)
+        log = study.place(label) / "logs" / "score.log"
+        log.parent.mkdir()
+        log.touch()
+    assert retry.main([str(study.root), "--failed"]) == 0
+    assert "without" not in shown(study, capsys, code=0)
+
+
+def test_of_a_queue_that_is_not_needed_any_more_nothing_is_said(study, capsys, monkeypatch, tmp_path):
+    study.finish()
+    study.submit("1", {"score-1": ("7", [["score dpo.s1"]])})
+    slurm(monkeypatch, tmp_path, squeue="exit 1")
+    assert "could not be asked" not in shown(study, capsys, code=0)
+
+
+def test_records_of_costs_that_cannot_be_read_stop_nothing(study, capsys):
+    study.finish()
+    place = study.place("train dpo.s1")
+    (place / "attempts.jsonl").mkdir()
+    (study.place("train dpo.s2") / "attempts.jsonl").write_text('{"schema": 1, "wall_s": "long"}\n')
+    assert status.main([str(study.root)]) == 0
+    found = capsys.readouterr()
+    assert "100 %" in found.out and found.err.count(f"{place / 'attempts.jsonl'} cannot be read") == 1
 
 
 @pytest.mark.parametrize(
