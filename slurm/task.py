@@ -130,7 +130,8 @@ class Element:
             except ValueError as error:
                 return f"{name} of {folder} ({error})", False
             ended = status is not None and status.stage_hash == digest and status.exit_code not in (None, 0)
-            return f"{name} of {folder}", not ended
+            ours = any((each.folder, each.stage) == (folder, name) for each in self.stages)
+            return f"{name} of {folder}", not (ended or ours)
         return None, False
 
     def _attempt(self, stage: FrozenStage) -> int:
