@@ -24,3 +24,10 @@ def counted(monkeypatch):
 
         monkeypatch.setattr(metric, "score_segments", score_segments)
     return calls
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    from slurm_site import Site
+
+    return Site(tmp_path, monkeypatch)

@@ -1,7 +1,5 @@
 """The type of a method: all that the rest of the code may know about one."""
 
-import functools
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -25,6 +23,7 @@ from po.methods.logp_rules import TOKEN_RULES
 from po.methods.loss_state import LossState
 from po.methods.parameter_names import ParameterNames
 from po.methods.rewards import RewardFunction
+from po.methods.signature import parameters_of
 
 DataForm = Literal["paired", "unpaired", "ranked", "supervised"]
 
@@ -41,14 +40,6 @@ SYNC = {
     "sync_mix": Option(Range(0, 1, "share of the policy's weights", low_open=True), 0.6),
 }
 """When the reference moves towards the policy, and how far: ref <- mix·policy + (1 - mix)·ref."""
-
-
-@functools.cache
-def _parameters(loss: Callable[..., Tensor]) -> tuple[tuple[str, ...], Mapping[str, Any]]:
-    """A loss's inputs, and its hyperparameters with their defaults; planning asks for them for every cell."""
-    parameters = inspect.signature(loss).parameters.values()
-    inputs = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
-    return inputs, {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
 def _nothing_to_say(values: Mapping[str, ParamValue]) -> tuple[str, ...]:
@@ -128,12 +119,12 @@ class Method:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the tensors that the loss takes."""
-        return _parameters(self.loss)[0]
+        return parameters_of(self.loss)[0]
 
     @property
     def defaults(self) -> dict[str, Any]:
         """Hyperparameters of the loss with their default values."""
-        return dict(_parameters(self.loss)[1])
+        return dict(parameters_of(self.loss)[1])
 
     @property
     def _options(self) -> dict[str, Option]:
