@@ -1,10 +1,10 @@
 """The site's file: its words reach sbatch, its faults are named."""
 
+from pathlib import Path
+
 import pytest
 from manifests import changed, write
 from slurm_site import option
-
-import slurm.site
 
 
 def site_yaml(site, text, name="site.yaml"):
@@ -69,5 +69,5 @@ def test_a_sites_file_that_is_not_there_is_an_error(site, capsys):
 
 
 def test_the_example_of_a_sites_file_is_a_valid_one(site):
-    assert site.submit("--site", str(slurm.site.ROOT / "slurm" / "site.example.yaml")) == 0
+    assert site.submit("--site", str(Path(__file__).parents[1] / "slurm" / "site.example.yaml")) == 0
     assert option(site.calls[0], "account") == "my-project"
