@@ -20,7 +20,7 @@
 #SBATCH --open-mode=append
 
 if [ -z "$SLURM_JOB_ID" ]; then
-    [ $# -gt 0 ] || set -- experiments/manifests/demo.yaml
+    case ${1-} in '' | -*) set -- experiments/manifests/demo.yaml "$@" ;; esac
     echo "This script is for SLURM:     sbatch $0 $*" >&2
     echo "What it would do:             python -m slurm.submit $* --dry-run" >&2
     echo "The same without a cluster:   python -m experiments.run $*" >&2
