@@ -108,4 +108,6 @@ def start(folder, *options):
         env=ENVIRONMENT,
         stderr=subprocess.PIPE,
         text=True,
+        # where the tests run in the background, SIGINT is ignored, and whoever is started inherits that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
