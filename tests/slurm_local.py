@@ -19,6 +19,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # also as a program
+from experiments.stopping import end_with_parent  # noqa: E402
+
 START_S, STOP_S = 40.0, 20.0
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _CONFIGURATION = """\
@@ -182,6 +185,7 @@ class Cluster:
         found = shutil.which(program, path=self.environment["PATH"])
         if found is None:
             raise FileNotFoundError(f"{program} is not installed")
+        parent = os.getpid()
         with open(self.folder / "log" / f"{name}.err", "ab") as log:
             self._daemons[name] = subprocess.Popen(
                 [found, *options],
@@ -190,6 +194,7 @@ class Cluster:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=lambda: end_with_parent(parent),  # also where the tests are killed
             )
 
     def _start_munge(self) -> None:
