@@ -2,7 +2,7 @@
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from manifests import loaded
+from slurm_planned import arrays, jobs_of
 
 from experiments.schema_resources import Limits
 from slurm.arrays import make_arrays
@@ -15,14 +15,6 @@ RULES = [
     {"when": {"model": "other", "stage": "prepare"}, "set": {"mem": "9G"}},
     {"when": {"seed": 2}, "set": {"time": "2-00"}},
 ]
-
-
-def jobs_of(folder, **changes):
-    return list(loaded(folder, **changes).graph.jobs.values())
-
-
-def arrays(tasks, max_size=1000, max_parallel=1000):
-    return {a.name: a for a in make_arrays(tasks, max_size=max_size, max_parallel=max_parallel)}
 
 
 @st.composite

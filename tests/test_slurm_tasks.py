@@ -3,25 +3,14 @@
 from pathlib import Path
 
 import pytest
-from manifests import REMOVED, loaded
+from manifests import REMOVED
+from slurm_planned import arrays, jobs_of
 
 from experiments.schema_resources import Slurm
 from slurm import sbatch
-from slurm.arrays import make_arrays
 from slurm.tasks import make_tasks, seconds_of
 
 SIMPO = {"from": "dpo", "params": {"beta": 2.0, "gamma": 0.5}}
-RULES = [
-    {"when": {"stage": "train"}, "set": {"gpus": 1}},
-    {"when": {"method": "m1"}, "set": {"cpus": 2, "time": "01:00:00"}},
-    {"when": {"stage": ["score", "pairs"]}, "set": {"mem": "4G"}},
-    {"when": {"model": "other", "stage": "prepare"}, "set": {"mem": "9G"}},
-    {"when": {"seed": 2}, "set": {"time": "2-00"}},
-]
-
-
-def jobs_of(folder, **changes):
-    return list(loaded(folder, **changes).graph.jobs.values())
 
 
 def content(task):
@@ -30,10 +19,6 @@ def content(task):
 
 def contents(tasks):
     return [content(task) for task in tasks]
-
-
-def arrays(tasks, max_size=1000, max_parallel=1000):
-    return {a.name: a for a in make_arrays(tasks, max_size=max_size, max_parallel=max_parallel)}
 
 
 # -- tasks
