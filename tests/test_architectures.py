@@ -61,7 +61,7 @@ def test_neither_padding_nor_the_rest_of_the_batch_changes_a_value(model, rows):
     attach_engine(model)
     batch = Collator()(rows)
     found, _ = completion_logps(model, batch)
-    wider = {name: torch.nn.functional.pad(value, (0, 7)) for name, value in batch.items()}
+    wider = {n: v if v.dim() == 1 else torch.nn.functional.pad(v, (0, 7)) for n, v in batch.items()}
     wider["input_ids"][wider["attention_mask"] == 0] = 17
     assert torch.allclose(completion_logps(model, wider)[0], found, rtol=0, atol=5e-5)
     alone = [completion_logps(model, Collator()([row]))[0] for row in rows]

@@ -55,7 +55,7 @@ def test_the_engine_equals_a_plain_log_softmax_in_values_and_gradients(rows):
 def test_padding_changes_nothing(rows):
     model, batch = attach_engine(tiny_llama()), Collator()(rows)
     found, lengths = completion_logps(model, batch)
-    wider = {name: torch.nn.functional.pad(value, (0, 7)) for name, value in batch.items()}
+    wider = {n: v if v.dim() == 1 else torch.nn.functional.pad(v, (0, 7)) for n, v in batch.items()}
     wider["input_ids"][wider["attention_mask"] == 0] = 17
     same, same_lengths = completion_logps(model, wider)
     assert torch.allclose(found, same, rtol=0, atol=1e-6)

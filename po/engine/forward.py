@@ -22,20 +22,28 @@ from po.engine.encoder_decoders import encoder_decoder_values
 from po.engine.images import token_marks
 from po.engine.lengths import group_count, length_groups
 from po.engine.logps import Head, distributions, of_logits, token_statistics
+from po.engine.packing import Packed, pack
 from po.engine.routers import balance_loss
+from po.engine.sharing import let_share, packed_states
 from po.engine.token_values import Asked, row_values
+from po.models.loading import drops_out
 from po.models.sharding import is_sharded, least, most
 
 _MASK = "completion_mask"
 _TOLERATED_GAP = 1e-3  # of the head's logits, relative to the largest
 
 
-def attach_engine(model: Any) -> Any:
+def attach_engine(model: Any, *, sharing: bool = True) -> Any:
     """Lets ``model(..., completion_mask=..., asked=...)`` return values of completions, not logits.
 
     A model with adapters is attached below them. Where the head of the architecture is not known here (one
     that scales its logits, say), the model's own logits are used: right, but slower and larger; a warning
     says so.
+
+    Args:
+        model: a language model of transformers.
+        sharing: computes the prompt of several completions once, and no padding, where the architecture
+            allows that; False for padded rows.
 
     Returns:
         The model.
@@ -44,6 +52,7 @@ def attach_engine(model: Any) -> Any:
     if "_plain_forward" not in target.__dict__:
         own_head = not target.config.is_encoder_decoder and _head_is_known(target)
         target._own_head = own_head
+        target._shares = sharing and own_head and let_share(target)
         target._plain_forward = target.forward
         target.forward = types.MethodType(_signed_like(type(target).forward), target)
     return model
@@ -74,7 +83,8 @@ def completion_values(
         batch: ``input_ids``, ``attention_mask`` and ``completion_mask``, each (rows, length), padded on the
             right, and what else the model's forward takes (``pixel_values``). For an encoder-decoder model
             ``input_ids`` and ``attention_mask`` are the prompts, ``completion_ids`` and ``completion_mask``
-            (rows, tokens) the completions, ``prompt_rows`` (rows,) says whose prompt each has.
+            (rows, tokens) the completions, ``prompt_rows`` (rows,) says whose prompt each has. For others
+            ``prompt_rows`` may name the first row with the same prompt, which is then computed once.
         asked: which values; summed log-probabilities unless given.
         more: passed to the model; ``reference_distributions`` for ``kl``.
 
@@ -122,11 +132,19 @@ def _decoder_values(
     attention_mask: Tensor,
     completion_mask: Tensor,
     asked: Asked,
+    prompt_rows: Tensor | None = None,
     reference_distributions: Tensor | None = None,
     **extra: Tensor,
 ) -> dict[str, Tensor]:
     if extra:
         extra |= token_marks(model, input_ids)
+    elif model._shares and not (model.training and drops_out(model)):
+        part = _Rows(input_ids, attention_mask, completion_mask)
+        row = pack(input_ids, attention_mask, completion_mask, prompt_rows)
+        result, router_logits = _values(model, part, asked, reference_distributions, {}, row)
+        if asked.router:
+            result["aux_loss"] = balance_loss(model, [router_logits])
+        return result
     whole = bool(extra) or asked.distributions or reference_distributions is not None
     everything = (torch.arange(len(input_ids), device=input_ids.device), input_ids.shape[1])
     groups = [everything] if whole else length_groups(attention_mask, _agreed_groups(model, input_ids))
@@ -135,7 +153,7 @@ def _decoder_values(
         part = _Rows(input_ids[rows, :end], attention_mask[rows, :end], completion_mask[rows, :end])
         values, router_logits = _values(model, part, asked, reference_distributions, extra)
         found.append(values)
-        gates.append([gate.view(-1, gate.shape[-1])[part.attention.flatten() > 0] for gate in router_logits])
+        gates.append(router_logits)
     order = torch.cat([rows for rows, _ in groups]).argsort()
     result = asked.together(found, order)
     if asked.router:
@@ -158,17 +176,22 @@ class _Rows:
 
 
 def _values(
-    model: Any, rows: _Rows, asked: Asked, reference: Tensor | None, extra: Mapping[str, Tensor]
+    model: Any,
+    rows: _Rows,
+    asked: Asked,
+    reference: Tensor | None,
+    extra: Mapping[str, Tensor],
+    packed: Packed | None = None,
 ) -> tuple[dict[str, Tensor], list[Tensor]]:
-    """Values of some rows, and the logits of the model's routers."""
+    """Values of some rows, and the logits of the model's routers for each of their tokens."""
     scored = rows.attention[:, 1:] > 0 if asked.prompt else rows.completion[:, 1:]
     row, before = scored.nonzero(as_tuple=True)
     targets = rows.ids[row, before + 1]
     more = dict(extra) | ({"output_router_logits": True} if asked.router else {})
     if model._own_head:
-        output = model.base_model(input_ids=rows.ids, attention_mask=rows.attention, use_cache=False, **more)
+        output = _body(model, rows, packed, more)
         head, vocabulary = _head(model)
-        hidden = output[0][row, before]
+        hidden = output[0][row, before] if packed is None else output[0][0, packed.place[row, before]]
         agreed = partial(most, device=hidden.device) if is_sharded(model) else int
         tokens = token_statistics(hidden, targets, head, vocabulary, asked.names, reference, agreed)
         if asked.distributions:
@@ -181,8 +204,20 @@ def _values(
         tokens = {name: of_logits(name, logits, targets, reference) for name in asked.names}
         if asked.distributions:
             tokens["distributions"] = logits.log_softmax(dim=-1)
-    gates = [] if not asked.router else list(output.router_logits)
+    gates = [] if not asked.router else [_of_tokens(gate, rows, packed) for gate in output.router_logits]
     return row_values(tokens, row, before + 1, rows.completion, asked), gates
+
+
+def _body(model: Any, rows: _Rows, packed: Packed | None, more: Mapping[str, Any]) -> Any:
+    if packed is not None:
+        return packed_states(model, packed, **more)
+    return model.base_model(input_ids=rows.ids, attention_mask=rows.attention, use_cache=False, **more)
+
+
+def _of_tokens(gate: Tensor, rows: _Rows, packed: Packed | None) -> Tensor:
+    """A router's logits for each token of each row, (tokens, experts): those of a prompt once for each row."""
+    flat, inside = gate.view(-1, gate.shape[-1]), rows.attention > 0
+    return flat[inside.flatten()] if packed is None else flat[packed.place[inside]]
 
 
 def _head(model: Any) -> tuple[Head, int]:

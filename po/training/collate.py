@@ -61,7 +61,7 @@ class Collator:
 
         Returns:
             For a decoder-only model ``input_ids``, ``attention_mask``, ``completion_mask``, each
-            (rows, length); for others see ``completion_values``. With ``mismatched_`` in front the same for
+            (rows, length), and ``prompt_rows``, (rows,); for others see ``completion_values``. With ``mismatched_`` in front the same for
             the completions of other prompts. Stored values of the reference, (rows,); columns,
             (examples,).
 
@@ -93,7 +93,9 @@ class Collator:
 
     def _texts(self, texts: _Texts) -> dict[str, Tensor]:
         if not self.encoder_decoder:
-            return _padded(texts)
+            first: dict[tuple[int, ...], int] = {}
+            owners = [first.setdefault(tuple(prompt), row) for row, (prompt, _) in enumerate(texts)]
+            return _padded(texts) | {"prompt_rows": torch.tensor(owners)}
         prompts = list(dict.fromkeys(tuple(prompt) for prompt, _ in texts))
         index = {prompt: row for row, prompt in enumerate(prompts)}
         ids, attention = _table(prompts)

@@ -1,0 +1,117 @@
+"""Attention over packed rows, registered with transformers.
+
+A model whose attention is ``po_sdpa`` (or ``po_eager``, ...) works as with ``sdpa``, until it is called within
+``packed_attention``: then masks are ``Segments``, and each group of a prompt with its completions attends to
+itself alone. How that is done is a matter of the device: ``po.engine.group_attention`` works anywhere,
+``po.engine.cuda_attention`` has kernels for CUDA.
+"""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from po.engine.packing import Packed
+
+_PREFIX = "po_"
+_current: ContextVar["Segments | None"] = ContextVar("segments", default=None)
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """Stands for the mask of a packed row: who attends to whom, and within which window.
+
+    Attributes:
+        row: the packed row.
+        window: a token attends to itself and to this number less one before it; None to all before.
+        kept: masks and the like, made once for all layers; shared by all windows.
+    """
+
+    row: Packed
+    window: int | None = None
+    kept: dict[Any, Any] = field(default_factory=dict)
+
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What ``make`` gave when it was first asked for."""
+        if key not in self.kept:
+            self.kept[key] = make()
+        return self.kept[key]
+
+
+def packed_name(implementation: str) -> str:
+    """Registers an attention that takes packed rows too, and returns its name.
+
+    Args:
+        implementation: of transformers, for all that is not packed (``sdpa``, ``eager``, ...).
+    """
+    name = implementation if implementation.startswith(_PREFIX) else f"{_PREFIX}{implementation}"
+    if name not in ALL_ATTENTION_FUNCTIONS:
+        plain = name.removeprefix(_PREFIX)
+        ALL_ATTENTION_FUNCTIONS.register(name, partial(_attend, plain))
+        ALL_MASK_ATTENTION_FUNCTIONS.register(name, partial(_mask, plain))
+    return name
+
+
+@contextlib.contextmanager
+def packed_attention(row: Packed) -> Iterator[None]:
+    """Within, a model that makes its masks makes them for a packed row."""
+    token = _current.set(Segments(row))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def _mask(plain: str, *args: Any, local_size: int | None = None, **kwargs: Any) -> Any:
+    segments = _current.get()
+    if segments is None:
+        window = {} if local_size is None else {"local_size": local_size}
+        return ALL_MASK_ATTENTION_FUNCTIONS[plain](*args, **window, **kwargs)
+    return replace(segments, window=local_size)
+
+
+def _attend(
+    plain: str, module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
+) -> tuple[Tensor, Tensor | None]:
+    """An attention function of transformers; see there for what it gives and takes."""
+    if not isinstance(attention_mask, Segments):
+        if _current.get() is not None:
+            raise TypeError(f"{type(module).__name__} attends with a mask of its own making")
+        own = sys.modules[type(module).__module__]
+        function = ALL_ATTENTION_FUNCTIONS.get_interface(plain, getattr(own, "eager_attention_forward", None))
+        result: tuple[Tensor, Tensor | None] = function(module, query, key, value, attention_mask, **kwargs)
+        return result
+    strange = _UNKNOWN & {name for name, given in kwargs.items() if given is not None}
+    if strange:
+        raise TypeError(f"{type(module).__name__} attends with {', '.join(sorted(strange))}")
+    scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
+    cap, dropout = kwargs.get("softcap"), kwargs.get("dropout", 0.0)
+    found = _on_device(query, plain)(query, key, value, attention_mask, scaling, cap, dropout)
+    return found.transpose(1, 2), None
+
+
+_UNKNOWN = {"s_aux", "position_bias", "cache"}
+"""Arguments that change what is computed, in ways that are not known here."""
+
+
+def _on_device(query: Tensor, plain: str) -> Callable[..., Tensor]:
+    from po.engine.group_attention import attend_by_groups
+
+    if query.is_cuda:
+        from po.engine.cuda_attention import cuda_attention
+
+        return cuda_attention(plain)
+    return attend_by_groups
+
+
+def is_packed_name(implementation: str | None) -> bool:
+    """Whether an attention was registered by ``packed_name``."""
+    return implementation is not None and implementation.startswith(_PREFIX)
+

@@ -1,0 +1,114 @@
+"""Whether a model's rows can be packed, with each prompt computed once: asked of the model itself, by trial."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from po.engine.attention import is_packed_name, packed_attention, packed_name
+from po.engine.packing import Packed, pack
+
+_LAYERS = {"full_attention", "sliding_attention"}
+_PROMPT, _OWN = 4, 3  # tokens of the trial's texts
+
+
+def let_share(model: Any) -> bool:
+    """Prepares a decoder-only language model for packed rows, if its answers stay the same; warns if not.
+
+    A recurrent layer, say, would carry what it read of one completion into the next. So a prompt with two
+    completions is packed and compared with the same texts in rows of their own, and changing one completion
+    must leave the other as it was.
+
+    Args:
+        model: of transformers; its attention implementation is replaced by one that does the same, and takes
+            packed rows too.
+
+    Returns:
+        Whether it can.
+    """
+    reason = _obstacle(model)
+    if reason is None:
+        return True
+    warnings.warn(
+        f"prompts are not shared and rows are padded, which is slower: {type(model).__name__} {reason}",
+        stacklevel=4,
+    )
+    return False
+
+
+def packed_states(model: Any, row: Packed, **more: Any) -> Any:
+    """Output of a language model's body on a packed row; hidden states are (1, tokens, width).
+
+    Args:
+        model: that ``let_share`` has prepared.
+        row: the packed row.
+        more: for the model's body.
+    """
+    with packed_attention(row):
+        return model.base_model(input_ids=row.ids, position_ids=row.positions, use_cache=False, **more)
+
+
+def _obstacle(model: Any) -> str | None:
+    """Why rows of a model cannot be packed."""
+    config = model.config.get_text_config()
+    if not getattr(model, "_supports_attention_backend", False):
+        return "has an attention of its own"
+    strange = set(getattr(config, "layer_types", None) or ()) - _LAYERS
+    if strange or getattr(config, "attention_chunk_size", None):
+        return f"has layers of {', '.join(sorted(strange)) or 'attention in chunks'}"
+    before = config._attn_implementation
+    if before is None:
+        return "does not say how it attends"
+    model.config._attn_implementation = packed_name(before)
+    reason = None if is_packed_name(before) else _trial(model)
+    if reason is not None:
+        model.config._attn_implementation = before
+    return reason
+
+
+@torch.no_grad()
+def _trial(model: Any) -> str | None:
+    """What goes wrong with a packed row; None where its hidden states are those of single rows."""
+    vocabulary = model.config.get_text_config().vocab_size
+    texts = torch.arange(1, 1 + _PROMPT + 3 * _OWN, device=model.device) * 7919 % vocabulary
+    prompt, own, other, third = texts.split([_PROMPT, _OWN, _OWN, _OWN])
+    with _evaluating(model):
+        try:
+            both = _packed_trial(model, prompt, own, other)
+            changed = _packed_trial(model, prompt, third, other)
+        except (TypeError, ValueError, KeyError, RuntimeError, IndexError) as error:
+            return f"takes no packed rows ({str(error).splitlines()[0][:120]})"
+        alone = [
+            model.base_model(input_ids=torch.cat([prompt, text]).unsqueeze(0), use_cache=False)[0][0]
+            for text in (own, other)
+        ]
+    expected = torch.cat([alone[0], alone[1][_PROMPT:]]).float()
+    tolerated = (1e-4 if both.dtype == torch.float32 else 4e-2) * expected.abs().max()
+    gap = (both.float() - expected).abs().max()
+    leak = (both[-_OWN:] - changed[-_OWN:]).float().abs().max()
+    if not gap <= tolerated or not leak <= tolerated:
+        return f"answers otherwise where a prompt is shared (its states differ by {max(gap, leak):.2g})"
+    return None
+
+
+def _packed_trial(model: Any, prompt: Tensor, *texts: Tensor) -> Tensor:
+    """Hidden states of a prompt and its completions, (tokens, width)."""
+    ids = torch.stack([torch.cat([prompt, text]) for text in texts])
+    completion = torch.ones_like(ids, dtype=torch.bool)
+    completion[:, :_PROMPT] = False
+    row = pack(ids, torch.ones_like(ids), completion, torch.zeros(len(texts), dtype=torch.long))
+    states: Tensor = packed_states(model, row)[0][0, : _PROMPT + len(texts) * _OWN]
+    return states
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
