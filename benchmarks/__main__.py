@@ -1,12 +1,17 @@
 """Run every benchmark and print one table.
 
-python -m benchmarks            # about ten minutes on two cores; COMET and vLLM where they are installed
+python -m benchmarks            # half an hour on two cores; TRL and vLLM where they are installed
 """
 
 import importlib
 import sys
 
+from benchmarks.table import print_table
+
 NAMES = (
+    "benchmarks.step",
+    "benchmarks.head",
+    "benchmarks.grid",
     "benchmarks.sft_step",
     "benchmarks.allocator",
     "benchmarks.losses",
@@ -17,12 +22,8 @@ NAMES = (
 
 
 def main() -> int:
-    """Runs the benchmarks in order; each returns rows of (figure, value)."""
-    rows = [row for name in NAMES for row in importlib.import_module(name).measure()]
-    width = max(len(figure) for figure, _ in rows)
-    print(f"{'figure':<{width}}  value")
-    for figure, value in rows:
-        print(f"{figure:<{width}}  {value}")
+    """Runs the benchmarks in order; each returns rows of (figure, value) or (figure, value, goal, met)."""
+    print_table([row for name in NAMES for row in importlib.import_module(name).measure()])
     return 0
 
 

@@ -9,6 +9,7 @@ from experiments.check_tasks import decoding_fault
 from experiments.problems import Problem
 from experiments.raw_entries import Place
 from experiments.schema import Training
+from experiments.schema_speed import AUTO
 from experiments.schema_tasks import Generation
 from po.methods import Method, MethodError
 
@@ -62,14 +63,18 @@ class CellValues:
         """Sets hyperparameters of the method, and settings of training by their plain names."""
         params: dict[str, Any] = {}
         for key, value in values.items():
-            (self._training if key in self._training else params)[key] = value
+            if key in self._training:
+                _put(self._training, key, value)
+            else:
+                params[key] = value
         self._merge(params)
 
     def override(self, values: Mapping[str, Any], where: Place) -> None:
         """Sets values by their dotted names.
 
         Args:
-            values: ``training.<key>``, ``generation.<key>`` or ``params.<key>`` -> value.
+            values: ``training.<key>``, ``training.speed.<key>``, ``generation.<key>`` or ``params.<key>`` ->
+                value.
             where: the place in the manifest that gets the blame if the values do not go together.
         """
         params: dict[str, Any] = {}
@@ -79,7 +84,10 @@ class CellValues:
                 self._generation[key], self._decoding_set_by = value, (*where, dotted)
                 continue
             self._set_by = (*where, dotted)
-            (params if section == "params" else self._training)[key] = value
+            if section == "params":
+                params[key] = value
+            else:
+                _put(self._training, key, value)
         self._merge(params)
 
     def facts(self) -> dict[str, Any]:
@@ -105,14 +113,26 @@ class CellValues:
             generation = Generation.model_validate(self._generation)
         except ValidationError as error:
             raise ValueFault(_first(error, self._decoding_set_by)) from None
-        total, each = training.global_batch_size, training.per_device_batch_size
-        if total % each:
-            message = f"global_batch_size {total} is not divisible by per_device_batch_size {each}"
-            raise ValueFault(Problem(self._set_by, message))
+        fault = self._batch_fault(training)
+        if fault:
+            raise ValueFault(Problem(self._set_by, fault))
         fault = decoding_fault(generation)
         if fault:
             raise ValueFault(Problem(self._decoding_set_by, fault))
         return params, training, generation
+
+    def _batch_fault(self, training: Training) -> str | None:
+        total, each = training.global_batch_size, training.per_device_batch_size
+        if each == AUTO:
+            if self._method is None or not self._method.batch_coupled:
+                return None
+            return (
+                f"per_device_batch_size: {self._method.name} compares the examples of a micro-batch, so that "
+                "its size is a hyperparameter; give a number in place of auto"
+            )
+        if total % each:
+            return f"global_batch_size {total} is not divisible by per_device_batch_size {each}"
+        return None
 
     def _merge(self, params: Mapping[str, Any]) -> None:
         """Puts ``params`` on top, also where the two use different names for one hyperparameter."""
@@ -140,6 +160,15 @@ class CellValues:
             raise ValueFault(Problem(self._set_by, str(error))) from None
         self.advice = tuple(f"methods.{self._name}: {remark}" for remark in self._method.advice(params))
         return params
+
+
+def _put(settings: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a value by its name, ``speed.head`` inside ``speed``; of a section, what is given and no more."""
+    section, dot, inner = key.partition(".")
+    if dot:
+        key, value = section, {inner: value}
+    old = settings[key]
+    settings[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, Mapping) else value
 
 
 def _first(error: ValidationError, where: Place) -> Problem:

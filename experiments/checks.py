@@ -15,6 +15,7 @@ from experiments.output_checks import file_problems
 from experiments.problems import Problem, did_you_mean, nearest
 from experiments.raw_entries import Place, Raw, items, unknown_name
 from experiments.schema import Training
+from experiments.schema_speed import Speed
 from experiments.schema_tasks import Generation
 from experiments.selectors import condition_fault
 
@@ -94,7 +95,11 @@ def _parameter_exists(raw: Raw, key: str, where: Place) -> Iterator[Problem]:
 
 
 def _override_values(raw: Raw, values: Any, where: Place) -> Iterator[Problem]:
-    entries: dict[str, type[BaseModel]] = {"training": Training, "generation": Generation}
+    entries: dict[str, type[BaseModel]] = {
+        "training.speed": Speed,
+        "training": Training,
+        "generation": Generation,
+    }
     allowed = [f"{section}.{key}" for section, entry in entries.items() for key in entry.model_fields]
     for dotted, value in values.items() if isinstance(values, Mapping) else ():
         section, _, key = str(dotted).partition(".")
@@ -106,6 +111,7 @@ def _override_values(raw: Raw, values: Any, where: Place) -> Iterator[Problem]:
             message = f"'{dotted}' cannot be set here; {nearest(dotted, allowed)} Or params.<name>."
             yield Problem((*where, str(dotted)), message)
         else:
+            section, _, key = str(dotted).rpartition(".")
             yield from _one_setting(entries[section], key, value, (*where, str(dotted)))
 
 

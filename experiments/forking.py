@@ -24,6 +24,7 @@ _PRELOAD = [
     "eval.generation.transformers_backend",
     "po.training.trainer",
     "po.training.checkpoint",
+    "experiments.preloaded",  # last
 ]
 
 SERVER_DIED = 255

@@ -10,6 +10,7 @@ from experiments.job import Job
 from experiments.problems import Problem
 from experiments.schema import Manifest
 from experiments.schema_resources import Limits
+from experiments.schema_speed import AUTO
 from experiments.selectors import check_names, matches
 from experiments.unit_evaluation import task_metrics, used_definitions
 from experiments.units import Study, Unit
@@ -164,7 +165,7 @@ class Graph:
             unit,
             "reference",
             "po.reference",
-            ("reference.json", "logps.npy"),
+            ("reference.json", *(f"{kind}.npy" for kind in cell.reference_kinds)),
             needs,
             cell.facts,
         )
@@ -182,9 +183,10 @@ class Graph:
         job = self._job(unit, "train", "po.train", artefacts, needs, cell.facts, like=_like(cell))
         total, each = cell.training.global_batch_size, cell.training.per_device_batch_size
         n_processes = job.limits.n_processes
-        if cell.train and n_processes > 1 and total % (each * n_processes):
+        one = 1 if each == AUTO else each
+        if cell.train and n_processes > 1 and total % (one * n_processes):
             what = "GPUs" if job.gpus else "processes"
-            split = f"{n_processes} {what} x {each} (per_device_batch_size)"
+            split = f"{n_processes} {what}" + ("" if each == AUTO else f" x {each} (per_device_batch_size)")
             message = f"global_batch_size {total} is not divisible by {split}"
             self.problems.append(Problem(("resources",), message))
         return job

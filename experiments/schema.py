@@ -1,7 +1,7 @@
 """The words of a manifest, as pydantic models: types, ranges, defaults.
 
-Tasks are in ``schema_tasks.py``, machines in ``schema_resources.py``; ``checks.py`` holds entries against
-each other.
+Tasks are in ``schema_tasks.py``, machines in ``schema_resources.py``, speed in ``schema_speed.py``;
+``checks.py`` holds entries against each other.
 """
 
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from experiments.schema_resources import Condition, Resources, Slurm
+from experiments.schema_speed import MicroBatch, Speed
 from experiments.schema_tasks import Count, Entry, Name, Positive, Seed, Task
 from po.models.adapter_settings import AdapterSettings
 
@@ -157,7 +158,7 @@ class Training(Entry):
     epochs: Positive = 1.0
     max_steps: Count | None = None
     global_batch_size: Count = 32
-    per_device_batch_size: Count = 8
+    per_device_batch_size: MicroBatch = 8
     learning_rate: Positive = 1e-5
     scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "cosine"
     warmup_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
@@ -173,6 +174,7 @@ class Training(Entry):
     save_steps: Count = 200
     retain: Literal["final", "all"] = "final"
     router_aux_loss_coef: Annotated[float, Field(ge=0)] = 0.001
+    speed: Speed = Speed()
 
 
 class Override(Entry):

@@ -14,7 +14,7 @@ from po.methods import Method
 
 # Settings of training that change how a cell is computed, not what comes out.
 _NOT_IDENTITY = frozenset(
-    {"per_device_batch_size", "logging_steps", "save_steps", "retain", "gradient_checkpointing"}
+    {"per_device_batch_size", "logging_steps", "save_steps", "retain", "gradient_checkpointing", "speed"}
 )
 # Settings that came later than the first experiments, with the value that those had: it changes nothing.
 _YOUNGER = {"router_aux_loss_coef": 0.001}

@@ -4,28 +4,30 @@
 
 Reads   FOLDER/unit.json, the pairs and the parent's model that it names
 Writes  FOLDER/logps.npy (rows x completions, summed, in nats) and other values that a method needs,
-        FOLDER/reference.json (digests)
+        FOLDER/reference.json (what they are of, digests); until then FOLDER/parts-KEY/, so that an
+        interrupted pass goes on where it stopped
 Exit    0 done or already done, 65 bad data or settings
 """
 
 import argparse
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from po.faults import InputFault, told
-from po.models.loading import write_json
+from po.methods.method import DataForm
 from po.models.quantize import is_quantized
 from po.models.start import Start, load_start, start_of
+from po.references.content import Content
+from po.references.lock import sole_writer
 from po.references.mismatch import with_mismatched
+from po.references.store import PartFiles, drop_parts, has_parts, is_filled, publish, stored_values
 from po.references.values import reference_values, with_values
 from po.rows import Row, read_training_rows, rows_digest
 
@@ -42,16 +44,25 @@ def weights_digest(model: nn.Module) -> str:
 def compute(folder: Path) -> None:
     """Fills a reference folder; does nothing when it is filled.
 
+    While another process fills it, this one waits; when that one ends before its time, this one goes on
+    with what it has left.
+
     Raises:
         InputFault: the folder, its pairs or its model are missing.
     """
-    if (folder / "reference.json").is_file():
+    if is_filled(folder) and not has_parts(folder):
         return
     if not (folder / "unit.json").is_file():
         raise InputFault(
             f"{folder / 'unit.json'} is missing; it is written by: python -m experiments.run MANIFEST"
         )
-    unit = json.loads((folder / "unit.json").read_text(encoding="utf-8"))
+    with sole_writer(folder):
+        if not is_filled(folder):
+            _fill(folder, json.loads((folder / "unit.json").read_text(encoding="utf-8")))
+        drop_parts(folder)
+
+
+def _fill(folder: Path, unit: Mapping[str, Any]) -> None:
     root = folder.resolve().parents[1]
     kinds = tuple(unit.get("kinds", ("logps",)))
     form = unit.get("form", "unpaired")
@@ -59,21 +70,25 @@ def compute(folder: Path) -> None:
     if "mismatched_logps" in kinds:
         rows = with_mismatched(rows)
     model = load_start(_start(unit, root), unit["model"])
+    content = _content(model, rows, unit["precision"], kinds, form)
     if not is_quantized(model):  # which is where it shall be
         model.to("cuda" if torch.cuda.is_available() else "cpu")
-    for kind, values in reference_values(model, rows, unit["precision"], kinds, form).items():
-        temporary = folder / f".{kind}.{os.getpid()}.npy"
-        np.save(temporary, values)
-        temporary.replace(folder / f"{kind}.npy")
-    facts = {
-        "schema": 1,
-        "rows": len(rows),
-        "kinds": list(kinds),
-        "form": form,
-        "data_sha256": rows_digest(rows),
-        "model_sha256": weights_digest(model),
-    }
-    write_json(folder / "reference.json", facts | {"precision": unit["precision"]})
+    parts = PartFiles(folder, content.key)
+    publish(folder, content, reference_values(model, rows, content.precision, kinds, form, parts=parts))
+
+
+def _content(
+    model: nn.Module, rows: Sequence[Row], precision: str, kinds: Sequence[str], form: str
+) -> Content:
+    return Content(
+        model_sha256=weights_digest(model),
+        dtype="+".join(sorted({str(weights.dtype).removeprefix("torch.") for weights in model.parameters()})),
+        data_sha256=rows_digest(rows),
+        rows=len(rows),
+        form=form,
+        precision=precision,
+        kinds=tuple(kinds),
+    )
 
 
 def _start(unit: Mapping[str, Any], root: Path) -> Start:
@@ -84,31 +99,33 @@ def _start(unit: Mapping[str, Any], root: Path) -> Start:
     return start_of(unit["model"], root / unit["parent"] if unit["parent"] else None)
 
 
-def load_reference(folder: Path, rows: Sequence[Row], model: nn.Module) -> list[Row]:
-    """The rows with the values of a reference folder, checked to be of these rows and this model.
+def load_reference(
+    folder: Path,
+    rows: Sequence[Row],
+    model: nn.Module,
+    precision: str,
+    kinds: Sequence[str] = ("logps",),
+    form: DataForm = "unpaired",
+) -> list[Row]:
+    """The rows with the values of a reference folder, checked to be those that this training wants.
 
     Args:
         folder: a reference folder.
         rows: the training rows.
         model: the policy before its first step, whose weights are the reference's.
+        precision: of the training, ``bf16`` or ``fp32``.
+        kinds: which values; the folder may have more.
+        form: ``ranked`` for lists of candidates; ``unpaired`` for pairs and single completions.
 
     Returns:
-        The rows, each with ``reference_logps`` and what else is there: one value per completion.
+        The rows, each with ``reference_logps`` and what else is asked for: one value per completion, and of
+        ``reference_token_logps`` one per token, mapped into memory.
 
     Raises:
-        InputFault: other rows or other weights.
+        InputFault: values of other rows or weights, of another precision or rule, too few or damaged ones.
     """
-    facts = json.loads((folder / "reference.json").read_text(encoding="utf-8"))
-    found = {kind: np.load(folder / f"{kind}.npy") for kind in facts["kinds"]}
-    remedy = f"delete {folder} and run again"
-    if facts["data_sha256"] != rows_digest(list(rows)) or len(found["logps"]) != len(rows):
-        raise InputFault(f"{folder}: the reference log-probabilities were computed for other rows; {remedy}")
-    if facts["model_sha256"] != weights_digest(model):
-        raise InputFault(
-            f"{folder}: the reference log-probabilities come from other weights than training starts from; "
-            f"{remedy}"
-        )
-    return with_values(rows, found, facts["form"])
+    found = stored_values(folder, _content(model, rows, precision, kinds, form))
+    return with_values(rows, found, form)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

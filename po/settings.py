@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from po.faults import InputFault
 from po.methods import Method, resolve
@@ -15,16 +15,38 @@ _REMEDY = "run experiments.run again, it writes the file anew"
 
 
 @dataclass(frozen=True, kw_only=True)
+class SpeedSettings:
+    """How steps are computed; a result changes by the order of fp32 sums only.
+
+    Attributes:
+        sharing: ``auto`` for packed rows with each prompt computed once where the architecture allows it,
+            ``off`` for padded rows.
+        head: ``fused`` for gradients of the head in one pass where the loss allows it, ``recompute`` for two.
+        token_budget: tokens of one forward and backward pass, see ``po.training.pieces``; None chooses by the
+            device.
+        compile: torch.compile.
+        liger: kernels of the package liger-kernel, on CUDA.
+    """
+
+    sharing: str = "auto"
+    head: str = "fused"
+    token_budget: int | None = None
+    compile: bool = False
+    liger: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
     """Settings of the optimizer and its schedule.
 
-    Units: steps are optimizer steps, batch sizes count pairs (sft: rows).
+    Units: steps are optimizer steps, batch sizes count pairs (sft: rows). ``per_device_batch_size`` may be
+    ``auto``: what a process has of a step is one micro-batch.
     """
 
     epochs: float
     max_steps: int | None
     global_batch_size: int
-    per_device_batch_size: int
+    per_device_batch_size: int | Literal["auto"]
     learning_rate: float
     scheduler: str
     warmup_ratio: float
@@ -40,6 +62,7 @@ class TrainingSettings:
     save_steps: int
     retain: str
     router_aux_loss_coef: float
+    speed: SpeedSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,11 +139,32 @@ def _recipe(train: Mapping[str, Any], root: Path) -> Recipe:
     method, given = resolve(train["method"]), train["params"]
     params = method.check_params(given)
     _same_keys("train.params", given, params)
-    training = train["training"]
-    _same_keys("train.training", training, [field.name for field in dataclasses.fields(TrainingSettings)])
-    return Recipe(
-        method=method, params=params, training=TrainingSettings(**training), data=root / train["data"]
-    )
+    training = _training(train["training"])
+    if training.per_device_batch_size == "auto" and method.batch_coupled:
+        raise MethodError(
+            f"{method.name} compares the examples of a batch: per_device_batch_size must be a number"
+        )
+    return Recipe(method=method, params=params, training=training, data=root / train["data"])
+
+
+def speed_of(given: Mapping[str, Any]) -> SpeedSettings:
+    """Settings of speed by name; those that are not given have their defaults.
+
+    Raises:
+        InputFault: a name that there is not.
+    """
+    known = [field.name for field in dataclasses.fields(SpeedSettings)]
+    for name in given:
+        if name not in known:
+            raise InputFault(f"speed has no '{name}'; it has: {', '.join(known)}")
+    return SpeedSettings(**given)
+
+
+def _training(given: Mapping[str, Any]) -> TrainingSettings:
+    _same_keys("train.training", given, [field.name for field in dataclasses.fields(TrainingSettings)])
+    speed = given["speed"]
+    _same_keys("train.training.speed", speed, [field.name for field in dataclasses.fields(SpeedSettings)])
+    return TrainingSettings(**{**given, "speed": SpeedSettings(**speed)})
 
 
 def _same_keys(place: str, given: Iterable[str], known: Iterable[str]) -> None:

@@ -150,6 +150,7 @@ def make_trainer(
         reference=reference,
         same_start=True,
         router_aux_loss_coef=training.router_aux_loss_coef,
+        speed=training.speed,
     )
 
 

@@ -3,6 +3,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from accelerate import PartialState
+from manifests import loaded
 from tiny_training import MODEL, add_dpo, make_experiment, random_pairs, tiny_llama, write_rows
 
 from po import reference
@@ -11,8 +13,10 @@ from po.faults import InputFault
 from po.models.loading import write_json
 from po.reference import compute, load_reference, weights_digest
 from po.references import values as values_module
+from po.references.cell import completed_rows
 from po.references.sources import LiveReference
 from po.references.values import reference_values
+from po.settings import read_settings
 from po.training.collate import Collator
 
 
@@ -30,9 +34,14 @@ def test_cached_values_are_those_of_the_live_model_in_the_order_of_the_rows(fold
     compute(folder)
     model, rows = tiny_llama(), random_pairs(20)
     live, _ = completion_logps(attach_engine(model), Collator()(rows))
-    found = load_reference(folder, rows, model)
+    found = load_reference(folder, rows, model, "fp32")
     stored = np.array([row["reference_logps"] for row in found])
     np.testing.assert_allclose(stored, live.detach().view(2, 20).T.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def ask_for(folder, kinds):
+    unit = json.loads((folder / "unit.json").read_text()) | {"kinds": kinds}
+    write_json(folder / "unit.json", unit)
 
 
 def logps(rows, precision="fp32"):
@@ -46,7 +55,10 @@ def test_batches_stay_within_their_tokens(monkeypatch):
     ask = LiveReference.values
 
     def counting(self, batch, asked):
-        sizes.append(batch["input_ids"].numel())
+        inside = batch["attention_mask"].bool()
+        prompts = zip(batch["input_ids"], inside & ~batch["completion_mask"], strict=True)
+        distinct = {tuple(ids[mask].tolist()) for ids, mask in prompts}
+        sizes.append(int(batch["completion_mask"].sum()) + sum(map(len, distinct)))
         return ask(self, batch, asked)
 
     monkeypatch.setattr(LiveReference, "values", counting)
@@ -71,9 +83,9 @@ def test_a_second_computation_does_nothing(folder, monkeypatch):
 def test_other_pairs_are_refused(folder):
     compute(folder)
     with pytest.raises(InputFault, match="computed for other rows; delete .*sft--0 and run again"):
-        load_reference(folder, random_pairs(20, seed=1), tiny_llama())
+        load_reference(folder, random_pairs(20, seed=1), tiny_llama(), "fp32")
     with pytest.raises(InputFault, match="other rows"):
-        load_reference(folder, random_pairs(19), tiny_llama())
+        load_reference(folder, random_pairs(19), tiny_llama(), "fp32")
 
 
 def test_other_weights_are_refused(folder):
@@ -82,7 +94,93 @@ def test_other_weights_are_refused(folder):
     with torch.no_grad():
         model.get_output_embeddings().weight[0, 0] += 1e-3
     with pytest.raises(InputFault, match="come from other weights"):
-        load_reference(folder, random_pairs(20), model)
+        load_reference(folder, random_pairs(20), model, "fp32")
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked", "message"),
+    [
+        ({}, {"precision": "bf16"}, "computed in precision 'fp32', and training has 'bf16'; delete .*sft--0"),
+        ({}, {"kinds": ("logps", "entropy")}, "has the values logps, and the method reads entropy too"),
+        ({}, {"form": "ranked"}, "rows of the form 'unpaired', and training has 'ranked'"),
+        ({"rule": "0: the mean"}, {}, "counted by the rule '0: the mean'"),
+        ({"dtype": "bfloat16"}, {}, "weights of dtype 'bfloat16', and training has 'float32'"),
+        ({"rule": None}, {}, "says nothing of rule; another version has written it"),
+        ({"files": {"logps.npy": "0" * 64}}, {}, "logps.npy is damaged: its digest is not that in"),
+    ],
+)
+def test_what_the_values_depend_on_is_checked_on_loading(folder, changes, asked, message):
+    compute(folder)
+    facts = json.loads((folder / "reference.json").read_text()) | changes
+    write_json(folder / "reference.json", {name: value for name, value in facts.items() if value})
+    with pytest.raises(InputFault, match=message):
+        load_reference(folder, random_pairs(20), tiny_llama(), **{"precision": "fp32"} | asked)
+
+
+def test_weights_of_another_dtype_are_refused_as_such(folder):
+    compute(folder)
+    with pytest.raises(InputFault, match="'float32', and training has 'bfloat16'"):
+        load_reference(folder, random_pairs(20), tiny_llama().to(torch.bfloat16), "fp32")
+
+
+def test_files_that_are_gone_or_damaged_are_named(folder):
+    def load():
+        return load_reference(folder, random_pairs(20), tiny_llama(), "fp32")
+
+    with pytest.raises(InputFault, match="reference.json is missing; run: python -m po.reference"):
+        load()
+    compute(folder)
+    whole = (folder / "logps.npy").read_bytes()
+    (folder / "logps.npy").write_bytes(whole[:-4])
+    with pytest.raises(InputFault, match="logps.npy is damaged"):
+        load()
+    (folder / "logps.npy").unlink()
+    with pytest.raises(InputFault, match="logps.npy is missing; delete .*sft--0 and run again"):
+        load()
+    (folder / "reference.json").write_text("{")
+    with pytest.raises(InputFault, match="reference.json is damaged"):
+        load()
+
+
+def test_values_of_tokens_stay_in_the_file_that_is_mapped_into_memory(folder):
+    ask_for(folder, ["logps", "token_logps"])
+    compute(folder)
+    found = load_reference(folder, random_pairs(20), tiny_llama(), "fp32", ("logps", "token_logps"))
+    of_row = found[3]["reference_token_logps"]
+    assert [type(values.base.base) for values in of_row] == [np.memmap, np.memmap]
+    assert not of_row[0].flags.writeable
+    assert len(of_row[1]) == len(found[3]["rejected_ids"])
+    sums = [[values.sum() for values in row["reference_token_logps"]] for row in found]
+    np.testing.assert_allclose(sums, [row["reference_logps"] for row in found], rtol=1e-5)
+    batch = Collator()(found)
+    assert torch.equal(batch["reference_token_logps"][3, : len(of_row[0])], torch.tensor(of_row[0]))
+
+
+def test_a_folder_with_more_than_is_asked_for_serves_too(folder):
+    ask_for(folder, ["logps", "entropy"])
+    compute(folder)
+    row = load_reference(folder, random_pairs(20), tiny_llama(), "fp32")[0]
+    assert {name for name in row if name.startswith("reference_")} == {"reference_logps"}
+
+
+def test_cells_of_one_study_with_equal_references_name_one_folder(tmp_path):
+    names = ("dpo", "dpo_gamma", "slic_dpo")
+    methods = {"sft": {}} | {name: {"from": "sft"} for name in (*names, "mallows_dpo")}
+    study = loaded(tmp_path, methods=methods, seeds=[1])
+    cells = {cell.method: study.study.cell(cell).document for cell in study.grid.cells}
+    assert len({cells[name]["reference"] for name in names}) == 1
+    assert cells["mallows_dpo"]["reference"] not in {None, cells["dpo"]["reference"]}
+
+
+def test_only_one_of_several_processes_computes(folder, monkeypatch):
+    compute(folder)
+    settings = read_settings(folder.parents[1] / "cells" / "tiny.toy.dpo.s1--0")
+    calls = []
+    monkeypatch.setattr(PartialState, "is_main_process", False)
+    monkeypatch.setattr(PartialState, "wait_for_everyone", lambda self: calls.append("waits"))
+    monkeypatch.setattr(reference, "compute", lambda _: calls.append("computes"))
+    found = completed_rows(settings, settings.recipe, random_pairs(20), tiny_llama())
+    assert calls == ["waits"] and len(found[0]["reference_logps"]) == 2
 
 
 def test_the_digest_of_weights_covers_every_type_and_shape():

@@ -61,6 +61,7 @@ TRAINING = {
     "save_steps": 2,
     "retain": "final",
     "router_aux_loss_coef": 0.001,
+    "speed": {"sharing": "auto", "head": "fused", "token_budget": None, "compile": False, "liger": False},
 }
 
 
@@ -102,6 +103,7 @@ def preference_trainer(
     reference=None,
     images=None,
     router_aux_loss_coef=0.0,
+    speed=None,
     **arguments,
 ):
     method = resolve(method) if isinstance(method, str) else method
@@ -127,6 +129,7 @@ def preference_trainer(
         params=params,
         reference=reference or StoredReference(),
         router_aux_loss_coef=router_aux_loss_coef,
+        speed=speed,
     )
 
 

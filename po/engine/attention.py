@@ -1,9 +1,9 @@
 """Attention over packed rows, registered with transformers.
 
-A model whose attention is ``po_sdpa`` (or ``po_eager``, ...) works as with ``sdpa``, until it is called within
-``packed_attention``: then masks are ``Segments``, and each group of a prompt with its completions attends to
-itself alone. How that is done is a matter of the device: ``po.engine.group_attention`` works anywhere,
-``po.engine.cuda_attention`` has kernels for CUDA.
+A model whose attention is ``po_sdpa`` (or ``po_eager``, ...) works as with ``sdpa``, until it is called
+within ``packed_attention``: then masks are ``Segments``, and each group of a prompt with its completions
+attends to itself alone. How that is done is a matter of the device: ``po.engine.group_attention`` works
+anywhere, ``po.engine.cuda_attention`` has kernels for CUDA.
 """
 
 import contextlib
@@ -24,6 +24,13 @@ _PREFIX = "po_"
 _current: ContextVar["Segments | None"] = ContextVar("segments", default=None)
 
 
+class _Kept:
+    """What was made once. FSDP copies dictionaries for each layer whose inputs it casts, but not this."""
+
+    def __init__(self) -> None:
+        self.found: dict[Any, Any] = {}
+
+
 @dataclass(frozen=True, eq=False)
 class Segments:
     """Stands for the mask of a packed row: who attends to whom, and within which window.
@@ -36,13 +43,13 @@ class Segments:
 
     row: Packed
     window: int | None = None
-    kept: dict[Any, Any] = field(default_factory=dict)
+    kept: _Kept = field(default_factory=_Kept)
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
         """What ``make`` gave when it was first asked for."""
-        if key not in self.kept:
-            self.kept[key] = make()
-        return self.kept[key]
+        if key not in self.kept.found:
+            self.kept.found[key] = make()
+        return self.kept.found[key]
 
 
 def packed_name(implementation: str) -> str:
@@ -88,17 +95,22 @@ def _attend(
         function = ALL_ATTENTION_FUNCTIONS.get_interface(plain, getattr(own, "eager_attention_forward", None))
         result: tuple[Tensor, Tensor | None] = function(module, query, key, value, attention_mask, **kwargs)
         return result
-    strange = _UNKNOWN & {name for name, given in kwargs.items() if given is not None}
-    if strange:
-        raise TypeError(f"{type(module).__name__} attends with {', '.join(sorted(strange))}")
+    strange = {name for name, given in kwargs.items() if given is not None} - _KNOWN
+    if strange or not kwargs.get("is_causal", True):
+        raise TypeError(f"{type(module).__name__} attends with {', '.join(sorted(strange)) or 'no order'}")
+    if plain == "sdpa" and kwargs.get("softcap") is not None:
+        raise TypeError(f"{type(module).__name__} has a cap on its scores, which sdpa leaves out")
     scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
     cap, dropout = kwargs.get("softcap"), kwargs.get("dropout", 0.0)
     found = _on_device(query, plain)(query, key, value, attention_mask, scaling, cap, dropout)
-    return found.transpose(1, 2), None
+    return found.transpose(1, 2).contiguous(), None  # some models take a view of it
 
 
-_UNKNOWN = {"s_aux", "position_bias", "cache"}
-"""Arguments that change what is computed, in ways that are not known here."""
+_HEEDED = {"scaling", "softcap", "dropout", "is_causal"}
+_NEEDLESS = {"sliding_window", "position_ids", "use_cache"}  # the mask or the keys have it
+_OUTPUTS = {"output_attentions", "output_hidden_states", "output_router_logits", "return_dict"}
+_KNOWN = _HEEDED | _NEEDLESS | _OUTPUTS
+"""Others change what is computed (``s_aux``, ``block_indices``), in ways that are not known here."""
 
 
 def _on_device(query: Tensor, plain: str) -> Callable[..., Tensor]:
@@ -114,4 +126,3 @@ def _on_device(query: Tensor, plain: str) -> Callable[..., Tensor]:
 def is_packed_name(implementation: str | None) -> bool:
     """Whether an attention was registered by ``packed_name``."""
     return implementation is not None and implementation.startswith(_PREFIX)
-

@@ -19,9 +19,11 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from po.engine.encoder_decoders import encoder_decoder_values
+from po.engine.fused import Separable, fused_rows, pays
+from po.engine.heads import OutputHead, plain_head
 from po.engine.images import token_marks
 from po.engine.lengths import group_count, length_groups
-from po.engine.logps import Head, distributions, of_logits, token_statistics
+from po.engine.logps import distributions, of_logits, token_statistics
 from po.engine.packing import Packed, pack
 from po.engine.routers import balance_loss
 from po.engine.sharing import let_share, packed_states
@@ -58,6 +60,12 @@ def attach_engine(model: Any, *, sharing: bool = True) -> Any:
     return model
 
 
+def shares_prompts(model: Any) -> bool:
+    """Whether rows of a model that ``attach_engine`` has prepared are packed, each prompt computed once."""
+    target = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return bool(target._shares)
+
+
 def _signed_like(plain: Callable[..., Any]) -> Callable[..., Any]:
     """`_forward` with another signature: generation looks there for whether it may pass positions."""
 
@@ -86,7 +94,9 @@ def completion_values(
             (rows, tokens) the completions, ``prompt_rows`` (rows,) says whose prompt each has. For others
             ``prompt_rows`` may name the first row with the same prompt, which is then computed once.
         asked: which values; summed log-probabilities unless given.
-        more: passed to the model; ``reference_distributions`` for ``kl``.
+        more: passed to the model; ``reference_distributions`` for ``kl``; ``separable`` for a loss whose
+            gradients can be had in one pass, where they can: then the values carry none, and ``surrogate``
+            does (``po.engine.fused``).
 
     Returns:
         Values by name, (rows,) unless ``Asked`` says otherwise; counts, (rows,).
@@ -121,6 +131,7 @@ def _forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         return self._plain_forward(*args, **kwargs)
     kwargs = {name: value for name, value in kwargs.items() if value is not None}  # peft adds labels=None
     if self.config.is_encoder_decoder:
+        kwargs.pop("separable", None)
         return encoder_decoder_values(self, **kwargs)
     return _decoder_values(self, **kwargs)
 
@@ -133,6 +144,7 @@ def _decoder_values(
     completion_mask: Tensor,
     asked: Asked,
     prompt_rows: Tensor | None = None,
+    separable: Separable | None = None,
     reference_distributions: Tensor | None = None,
     **extra: Tensor,
 ) -> dict[str, Tensor]:
@@ -141,7 +153,9 @@ def _decoder_values(
     elif model._shares and not (model.training and drops_out(model)):
         part = _Rows(input_ids, attention_mask, completion_mask)
         row = pack(input_ids, attention_mask, completion_mask, prompt_rows)
-        result, router_logits = _values(model, part, asked, reference_distributions, {}, row)
+        result, router_logits = _values(
+            model, part, asked, reference_distributions, {}, row, separable=separable
+        )
         if asked.router:
             result["aux_loss"] = balance_loss(model, [router_logits])
         return result
@@ -182,6 +196,7 @@ def _values(
     reference: Tensor | None,
     extra: Mapping[str, Tensor],
     packed: Packed | None = None,
+    separable: Separable | None = None,
 ) -> tuple[dict[str, Tensor], list[Tensor]]:
     """Values of some rows, and the logits of the model's routers for each of their tokens."""
     scored = rows.attention[:, 1:] > 0 if asked.prompt else rows.completion[:, 1:]
@@ -193,7 +208,17 @@ def _values(
         head, vocabulary = _head(model)
         hidden = output[0][row, before] if packed is None else output[0][0, packed.place[row, before]]
         agreed = partial(most, device=hidden.device) if is_sharded(model) else int
-        tokens = token_statistics(hidden, targets, head, vocabulary, asked.names, reference, agreed)
+        plain = None if separable is None or agreed is not int or not pays(vocabulary) else plain_head(head)
+        if separable is not None and plain is not None and not plain.frozen:
+            names = (*asked.names, *asked.noted)
+            surrogate, found = fused_rows(
+                hidden, targets, row, separable.example, plain, separable.slopes, names
+            )
+            gates = [_of_tokens(gate, rows, packed) for gate in output.router_logits] if asked.router else []
+            return found | {"surrogate": surrogate}, gates
+        tokens = token_statistics(
+            hidden, targets, head, vocabulary, asked.names, reference, agreed, asked.noted
+        )
         if asked.distributions:
             tokens["distributions"] = distributions(hidden, head)
     else:
@@ -202,6 +227,7 @@ def _values(
         )
         logits = output.logits[row, before].float()
         tokens = {name: of_logits(name, logits, targets, reference) for name in asked.names}
+        tokens |= {name: of_logits(name, logits.detach(), targets) for name in asked.noted}
         if asked.distributions:
             tokens["distributions"] = logits.log_softmax(dim=-1)
     gates = [] if not asked.router else [_of_tokens(gate, rows, packed) for gate in output.router_logits]
@@ -215,18 +241,16 @@ def _body(model: Any, rows: _Rows, packed: Packed | None, more: Mapping[str, Any
 
 
 def _of_tokens(gate: Tensor, rows: _Rows, packed: Packed | None) -> Tensor:
-    """A router's logits for each token of each row, (tokens, experts): those of a prompt once for each row."""
+    """A router's logits for each token of each row, (tokens, experts); a prompt's once for each row."""
     flat, inside = gate.view(-1, gate.shape[-1]), rows.attention > 0
     return flat[inside.flatten()] if packed is None else flat[packed.place[inside]]
 
 
-def _head(model: Any) -> tuple[Head, int]:
+def _head(model: Any) -> tuple[OutputHead, int]:
     """Hidden state -> logits as the architecture computes them, and the vocabulary's size."""
-    linear, config = model.get_output_embeddings(), model.config.get_text_config()
+    config = model.config.get_text_config()
     cap = getattr(config, "final_logit_softcapping", None)
-    if cap is None:
-        return linear, config.vocab_size
-    return lambda hidden: torch.tanh(linear(hidden) / cap) * cap, config.vocab_size
+    return OutputHead(model.get_output_embeddings(), cap), config.vocab_size
 
 
 def _head_is_known(model: Any) -> bool:

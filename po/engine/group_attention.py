@@ -1,10 +1,12 @@
 """Attention of packed rows on any device: group by group, or many short groups at a time.
 
-A long group is a causal call for the prompt with its first completion, and one for each other completion, which
-sees the prompt's keys and its own. Short groups are padded to one length and attend in one call with a mask.
+A long group is a causal call for the prompt with its first completion, and one for each other completion,
+which sees the prompt's keys and its own. Short groups are padded to one length and attend in one call with a
+mask.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -49,7 +51,7 @@ def attend_by_groups(
     bins = segments.once("bins", lambda: _bins(segments.row.groups))
     sizes = [sum(group.length for group in one) for one in bins]
     rest = query.shape[2] - sum(sizes)
-    pieces = [tensor.split([*sizes, rest], dim=2) for tensor in (query, key, value)]
+    pieces = [torch.split(tensor, [*sizes, rest], dim=2) for tensor in (query, key, value)]
     how = _How(segments, scaling, cap, dropout)
     found: list[Tensor] = []
     for index, one in enumerate(bins):
@@ -73,15 +75,15 @@ class _How:
         sizes = [group.prompt + first, *others]
         window = self.segments.window
         causal = window is None or window >= sizes[0]
-        queries, keys, values = (tensor.split(sizes, dim=2) for tensor in (q, k, v))
+        queries, keys, values = (torch.split(tensor, sizes, dim=2) for tensor in (q, k, v))
         mask = None if causal and self.cap is None else self._mask((index, 0), q, 0, sizes[0])
         found = [self._scored(queries[0], keys[0], values[0], mask)]
         for part, length in enumerate(others, start=1):
             mask = self._mask((index, part), q, group.prompt, length)
-            seen = [
+            seen_keys, seen_values = (
                 torch.cat([both[0][:, :, : group.prompt], both[part]], dim=2) for both in (keys, values)
-            ]
-            found.append(self._scored(queries[part], *seen, mask))
+            )
+            found.append(self._scored(queries[part], seen_keys, seen_values, mask))
         return found
 
     def padded(self, index: int, groups: list[Group], q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -92,10 +94,10 @@ class _How:
             ("mask", index, window, q.dtype),
             lambda: _additive(self._seen_in_groups(groups, place, inside), q.dtype).unsqueeze(1),
         )
-        batch = [_Padded.apply(tensor, place, inside) for tensor in (q, k, v)]
-        out = self._scored(*batch, mask)
-        found: Tensor = _Unpadded.apply(out, inside)
-        return found
+        padded: Callable[..., Tensor] = _Padded.apply  # torch gives no types
+        unpadded: Callable[..., Tensor] = _Unpadded.apply
+        queries, keys, values = (padded(tensor, place, inside) for tensor in (q, k, v))
+        return unpadded(self._scored(queries, keys, values, mask), inside)
 
     def _scored(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         if self.cap is None:

@@ -69,19 +69,26 @@ def pack(
         attention: 1 where a token is.
         completion: True where a token of a completion is.
         prompt_rows: for each row the first one with the same prompt; None where none is shared.
+
+    Raises:
+        ValueError: a row is padded elsewhere than on its right, or its prompt is not that of the row that
+            ``prompt_rows`` names.
     """
     rows = torch.arange(len(ids), device=ids.device)
-    first = completion.int().argmax(dim=1)
-    facts = torch.stack([rows if prompt_rows is None else prompt_rows, first, attention.sum(dim=1)])
+    column = torch.arange(ids.shape[1], device=ids.device)
+    owners = rows if prompt_rows is None else prompt_rows
+    inside, first, lengths = attention > 0, completion.int().argmax(dim=1), attention.sum(dim=1)
+    in_prompt = column < first.unsqueeze(1)
+    ragged = ((inside != (column < lengths.unsqueeze(1))) | (completion & ~inside)).any(dim=1)
+    alien = ((ids != ids[owners]) & in_prompt).any(dim=1)
+    facts = torch.stack([owners, first, lengths, ragged, alien])  # one copy to the host for all
     members: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for row, (owner, prompt, length) in enumerate(zip(*facts.tolist(), strict=True)):
+    for row, (owner, prompt, length, *faults) in enumerate(zip(*facts.tolist(), strict=True)):
+        _refuse(row, owner, *faults)
         members.setdefault((owner, prompt), []).append((row, length - prompt))
     groups, of_row = _placed(members, len(ids))
 
-    column = torch.arange(ids.shape[1], device=ids.device)
     prompt_start, own_start, part, group = torch.tensor(of_row, device=ids.device).T.unsqueeze(-1)
-    in_prompt = column < first.unsqueeze(1)
-    inside = attention > 0
     place = torch.where(in_prompt, prompt_start + column, own_start + column - first.unsqueeze(1))
     place = place.masked_fill(~inside, 0)
     total = groups[-1].start + groups[-1].length
@@ -102,11 +109,24 @@ def pack(
     )
 
 
+def _refuse(row: int, owner: int, ragged: int, alien: int) -> None:
+    if ragged:
+        raise ValueError(
+            f"row {row} of the batch has padding between its tokens or before them, or scores padding; rows "
+            "are padded on the right"
+        )
+    if alien:
+        raise ValueError(
+            f"prompt_rows says that row {row} has the prompt of row {owner}, but the tokens differ"
+        )
+
+
 def _placed(
     members: dict[tuple[int, int], list[tuple[int, int]]], n_rows: int
 ) -> tuple[tuple[Group, ...], Sequence[tuple[int, int, int, int]]]:
-    """Groups in their order; for each row: start of its prompt and completion, number of completion, group."""
-    found, start = [], 0
+    """Groups in their order; of each row the start of its prompt and completion, its number and its group."""
+    found: list[Group] = []
+    start = 0
     of_row = [(0, 0, 0, 0)] * n_rows
     for (_, prompt), rows in sorted(members.items(), key=lambda one: one[0][1] + sum(n for _, n in one[1])):
         own = start + prompt

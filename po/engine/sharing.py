@@ -1,4 +1,4 @@
-"""Whether a model's rows can be packed, with each prompt computed once: asked of the model itself, by trial."""
+"""Whether a model's rows can be packed, with each prompt computed once: found out by trial."""
 
 import warnings
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def let_share(model: Any) -> bool:
         return True
     warnings.warn(
         f"prompts are not shared and rows are padded, which is slower: {type(model).__name__} {reason}",
-        stacklevel=4,
+        stacklevel=3,
     )
     return False
 
@@ -47,6 +47,10 @@ def packed_states(model: Any, row: Packed, **more: Any) -> Any:
         row: the packed row.
         more: for the model's body.
     """
+    if not is_packed_name(model.config.get_text_config()._attn_implementation):
+        raise RuntimeError(
+            f"the attention of {type(model).__name__} was set anew after attach_engine; set it before"
+        )
     with packed_attention(row):
         return model.base_model(input_ids=row.ids, position_ids=row.positions, use_cache=False, **more)
 
@@ -62,35 +66,46 @@ def _obstacle(model: Any) -> str | None:
     before = config._attn_implementation
     if before is None:
         return "does not say how it attends"
-    model.config._attn_implementation = packed_name(before)
-    reason = None if is_packed_name(before) else _trial(model)
+    if is_packed_name(before):
+        return None
+    reason = _trial(model, config, packed_name(before))
     if reason is not None:
-        model.config._attn_implementation = before
+        config._attn_implementation = before
     return reason
 
 
 @torch.no_grad()
-def _trial(model: Any) -> str | None:
-    """What goes wrong with a packed row; None where its hidden states are those of single rows."""
-    vocabulary = model.config.get_text_config().vocab_size
-    texts = torch.arange(1, 1 + _PROMPT + 3 * _OWN, device=model.device) * 7919 % vocabulary
-    prompt, own, other, third = texts.split([_PROMPT, _OWN, _OWN, _OWN])
+def _trial(model: Any, config: Any, name: str) -> str | None:
+    """What goes wrong with a packed row; None where its hidden states are those of single rows.
+
+    Args:
+        model: of transformers.
+        config: of the language model in it; gets the attention of that name.
+        name: of an attention that takes packed rows.
+    """
+    first, last = config.vocab_size // 8, config.vocab_size // 2  # beyond are often marks of pictures
+    texts = torch.linspace(first, last, _PROMPT + 3 * _OWN, device=model.device).long()
+    prompt, own, other, third = torch.split(texts, [_PROMPT, _OWN, _OWN, _OWN])
+    single = torch.stack([torch.cat([prompt, text]) for text in (own, other)])
     with _evaluating(model):
         try:
+            alone = model.base_model(input_ids=single, use_cache=False)[0]
+            config._attn_implementation = name
+            renamed = model.base_model(input_ids=single, use_cache=False)[0]
             both = _packed_trial(model, prompt, own, other)
             changed = _packed_trial(model, prompt, third, other)
-        except (TypeError, ValueError, KeyError, RuntimeError, IndexError) as error:
+        except Exception as error:  # whatever it is, such rows are not for this model
             return f"takes no packed rows ({str(error).splitlines()[0][:120]})"
-        alone = [
-            model.base_model(input_ids=torch.cat([prompt, text]).unsqueeze(0), use_cache=False)[0][0]
-            for text in (own, other)
-        ]
-    expected = torch.cat([alone[0], alone[1][_PROMPT:]]).float()
+    expected = torch.cat([alone[0], alone[1, _PROMPT:]]).float()
     tolerated = (1e-4 if both.dtype == torch.float32 else 4e-2) * expected.abs().max()
-    gap = (both.float() - expected).abs().max()
-    leak = (both[-_OWN:] - changed[-_OWN:]).float().abs().max()
-    if not gap <= tolerated or not leak <= tolerated:
-        return f"answers otherwise where a prompt is shared (its states differ by {max(gap, leak):.2g})"
+    gaps = {
+        "where its attention goes by another name": (renamed - alone).float().abs().max(),
+        "where a prompt is shared": (both.float() - expected).abs().max(),
+        "where another completion changes": (both[-_OWN:] - changed[-_OWN:]).float().abs().max(),
+    }
+    for where, gap in gaps.items():
+        if not gap <= tolerated:
+            return f"answers otherwise {where} (its states differ by {gap:.2g})"
     return None
 
 
@@ -99,16 +114,17 @@ def _packed_trial(model: Any, prompt: Tensor, *texts: Tensor) -> Tensor:
     ids = torch.stack([torch.cat([prompt, text]) for text in texts])
     completion = torch.ones_like(ids, dtype=torch.bool)
     completion[:, :_PROMPT] = False
-    row = pack(ids, torch.ones_like(ids), completion, torch.zeros(len(texts), dtype=torch.long))
+    row = pack(ids, torch.ones_like(ids), completion, torch.zeros(len(texts), dtype=torch.long, device=ids.device))
     states: Tensor = packed_states(model, row)[0][0, : _PROMPT + len(texts) * _OWN]
     return states
 
 
 @contextmanager
 def _evaluating(model: Any) -> Iterator[None]:
-    training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         yield
     finally:
-        model.train(training)
+        for module, training in modes:
+            module.training = training

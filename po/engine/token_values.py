@@ -24,6 +24,8 @@ class Asked:
             ``prompt_length``, their number. Not for encoder-decoder models.
         distributions: ``distributions``, (completion tokens of the batch, vocabulary), row by row.
         router: ``aux_loss``, the load-balancing loss of a mixture of experts, one number.
+        logged: ``entropy`` and ``mean_logit`` (the mean over tokens of the mean logit), without gradients.
+            Not for encoder-decoder models.
     """
 
     collision: bool = False
@@ -33,6 +35,7 @@ class Asked:
     prompt: bool = False
     distributions: bool = False
     router: bool = False
+    logged: bool = False
 
     def __post_init__(self) -> None:
         """Refuses what cannot be answered."""
@@ -43,6 +46,11 @@ class Asked:
     def names(self) -> tuple[str, ...]:
         """Values of a token's distribution that are needed."""
         return ("logps", *(name for name in ("collision", "entropy", "kl") if getattr(self, name)))
+
+    @property
+    def noted(self) -> tuple[str, ...]:
+        """Values of a token's distribution that are only looked at."""
+        return tuple(name for name in ("entropy", "mean_logit") if self.logged and name not in self.names)
 
     def together(
         self, parts: Sequence[Mapping[str, Tensor]], order: Int[Tensor, " rows"]
@@ -77,7 +85,7 @@ def row_values(
     """
     inside, lengths = completion[row, column], completion.sum(dim=1)
     found = {}
-    for name in asked.names:
+    for name in (*asked.names, *asked.noted):
         value = tokens[name]
         sums = value.new_zeros(len(completion)).index_add(0, row[inside], value[inside])
         found[name] = sums if name in _SUMMED else sums / lengths

@@ -34,6 +34,7 @@ class _Fields(_MethodKeywords):  # type: ignore[misc]
         *TrainingArguments._VALID_DICT_FIELDS,
         "params",
         "model_init_kwargs",
+        "speed",
     ]
 
     learning_rate: float = _about(1e-6, "The initial learning rate.")
@@ -58,6 +59,7 @@ class _Fields(_MethodKeywords):  # type: ignore[misc]
     generate_during_eval: bool = _about(False, "Write a table of samples at each evaluation.")
     eval_samples: int = _about(4, "Prompts in that table.")
     eval_new_tokens: int = _about(64, "Longest sample in that table, in tokens.")
+    speed: dict[str, Any] | str | None = _about(None, "How steps are computed, see docs/speed.md.")
     model_init_kwargs: dict[str, Any] | str | None = _about(None, "For from_pretrained, with a model's id.")
     trust_remote_code: bool = _about(False, "Run code that comes with a model or tokenizer.")
 

@@ -12,6 +12,7 @@ from po.faults import InputFault
 from po.library.config import PreferenceConfig
 from po.library.data import PreferenceData
 from po.library.start import choose_reference, load_policy, load_processing_class, name_of
+from po.settings import speed_of
 from po.training.model_card import DataFacts, facts_of, write_model_card
 from po.training.sample_table import SampleTable
 from po.training.trainer import MethodTrainer
@@ -95,6 +96,7 @@ class PreferenceTrainer(MethodTrainer):
             reference=self.reference_choice.reference,
             same_start=self.reference_choice.same_start,
             router_aux_loss_coef=args.router_aux_loss_coef,
+            speed=speed_of(dict(args.speed or {})),
         )
         self._settle(args)
 

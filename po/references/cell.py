@@ -27,7 +27,7 @@ def completed_rows(settings: TrainSettings, recipe: Recipe, rows: list[Row], mod
     method, params = recipe.method, recipe.params
     check_columns(rows, method.needed(params), method.name)
     rows = with_derived(method, params, rows, model, settings.seed)
-    return _stored(settings, rows, model) if method.stored_reference(params) else rows
+    return _stored(settings, recipe, rows, model) if method.stored_reference(params) else rows
 
 
 def cell_reference(
@@ -128,7 +128,7 @@ def live_reference(method: Method, policy: Any, other: Any) -> LiveReference:
     return MovingReference(other, lambda: list(zip(other.parameters(), policy.parameters(), strict=True)))
 
 
-def _stored(settings: TrainSettings, rows: list[Row], model: Any) -> list[Row]:
+def _stored(settings: TrainSettings, recipe: Recipe, rows: list[Row], model: Any) -> list[Row]:
     """The rows with the reference's values, which one process computes where they are missing."""
     from accelerate import PartialState
 
@@ -136,6 +136,16 @@ def _stored(settings: TrainSettings, rows: list[Row], model: Any) -> list[Row]:
 
     if settings.reference is None:
         raise InputFault(f"{settings.folder}: the cell names no reference; run experiments.run again")
-    with PartialState().main_process_first():
+    state = PartialState()
+    if state.is_main_process:
         compute(settings.reference)
-    return load_reference(settings.reference, rows, model)
+    state.wait_for_everyone()  # the others look for the files only now: NFS remembers what was missing
+    method = recipe.method
+    return load_reference(
+        settings.reference,
+        rows,
+        model,
+        recipe.training.precision,
+        method.stored_reference(recipe.params),
+        "ranked" if method.data == "ranked" else "unpaired",
+    )

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from po.references.values import reference_values
+from po.references.values import LOGPS_RULE, reference_values
 from po.rows import Row, rows_digest
 
 PART = 512  # pairs between two writes
@@ -47,7 +47,7 @@ def pair_logps(
         precision: ``bf16`` for autocast, ``fp32`` for none.
         cache: folder in which values are kept by content.
     """
-    content = json.dumps([scorer.key, rows_digest(rows), precision, PART])
+    content = json.dumps([scorer.key, rows_digest(rows), precision, LOGPS_RULE, PART])
     folder = cache / hashlib.sha256(content.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     parts: list[Any] = []

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -11,13 +11,27 @@ from tqdm import tqdm
 from po.engine.forward import attach_engine
 from po.engine.token_values import Asked
 from po.methods.method import DataForm
+from po.references.layout import TABLES, Array, Layout, batches, row_by_row
 from po.references.sources import LiveReference
 from po.rows import Row
-from po.training.collate import Collator, batch_order, completions_of
+from po.training.collate import Collator, completions_of
 
-_TOKENS_A_BATCH = 4096  # padding included; one row is always taken
-TABLES = ("logps", "entropy", "mismatched_logps")
-"""Kinds with one value per completion; ``token_logps`` has one per token."""
+LOGPS_RULE = "1: completion tokens with the final EOS, summed, nats, float32"
+"""What a stored log-probability counts. Whoever changes that changes this; stored values are then refused."""
+_TOKENS_A_BATCH = 8192  # completions, and each of its prompts once; one row is always taken
+_BATCHES_A_PART = 16
+
+
+class Parts(Protocol):
+    """What keeps values while they are computed, so that an interrupted pass can go on."""
+
+    def read(self, number: int, rows: Sequence[int]) -> Mapping[str, Array] | None:
+        """A part of these rows that was kept, as ``Layout.place`` takes it; None where there is none."""
+        ...
+
+    def write(self, number: int, rows: Sequence[int], values: Mapping[str, Array]) -> None:
+        """Keeps a part."""
+        ...
 
 
 def reference_values(
@@ -27,11 +41,12 @@ def reference_values(
     kinds: Sequence[str] = ("logps",),
     form: DataForm = "unpaired",
     images: Any = None,
-) -> dict[str, np.ndarray[Any, Any]]:
+    parts: Parts | None = None,
+) -> dict[str, Array]:
     """Values of the rows' completions under a model, float32.
 
-    Rows are taken by length to keep padding small; the results are in the order of ``rows``, a row's
-    completions as ``po.training.collate.completions_of`` has them.
+    Rows are taken by length; the results are in the order of ``rows``, a row's completions as
+    ``po.training.collate.completions_of`` has them.
 
     Args:
         model: a language model, on its device.
@@ -42,75 +57,85 @@ def reference_values(
             log(vocabulary). ``token_logps``: those of all tokens, one completion after the other.
         form: ``ranked`` for lists of candidates; ``unpaired`` for pairs and single completions.
         images: what reads the images of rows, as ``po.training.collate.Collator`` has it.
+        parts: keeps what is computed, and has what was; it must be of this very model, these rows and
+            settings. What it does not have is computed in the same batches as without it.
     """
-    completions = [completions_of(row, form) for row in rows]
-    most = max(map(len, completions))
-    found = {kind: np.full((len(rows), most), np.nan, dtype=np.float32) for kind in kinds if kind in TABLES}
-    tokens: dict[tuple[int, int], Any] = {}
-    progress = tqdm(total=len(rows), desc="reference", unit="row", disable=not sys.stderr.isatty())
+    layout = Layout.of(rows, form)
+    found, missing, n_kept = layout.empty(kinds), [], 0
+    for number, together in enumerate(_parts(batches(rows, layout, _TOKENS_A_BATCH))):
+        indices = [i for taken in together for i in taken]
+        kept = parts.read(number, indices) if parts else None
+        if kept is None:
+            missing.append((number, together, indices))
+        else:
+            layout.place(found, indices, kept)
+            n_kept += len(indices)
+    if n_kept:
+        sys.stderr.write(f"reference: {n_kept} of {len(rows)} rows were computed before\n")
+    progress = tqdm(
+        total=len(rows), initial=n_kept, desc="reference", unit="row", disable=not sys.stderr.isatty()
+    )
     ask = _asker(model, precision, kinds, form, images)
-    for taken in _batches(rows, completions):
-        values = ask([rows[i] for i in taken])
-        places = [(taken[i], k) for i, k in batch_order([completions[i] for i in taken], form)]
-        for kind, table in found.items():
-            table[tuple(zip(*places, strict=True))] = values[kind]
-        if "token_logps" in kinds:
-            tokens |= zip(places, values["token_logps"], strict=True)
-        progress.update(len(taken))
+    for number, together, indices in missing:
+        computed = []
+        for taken in together:
+            computed.append(ask([rows[i] for i in taken]))
+            progress.update(len(taken))
+        values = {kind: np.concatenate([each[kind] for each in computed]) for kind in kinds}
+        if parts:
+            parts.write(number, indices, values)
+        layout.place(found, indices, values)
     progress.close()
-    if "token_logps" in kinds:
-        lengths = [(i, k, len(ids)) for i, each in enumerate(completions) for k, ids in enumerate(each)]
-        found["token_logps"] = np.concatenate([tokens[i, k][:length] for i, k, length in lengths])
     return found
+
+
+def _parts(taken: Iterator[list[int]]) -> Iterator[list[list[int]]]:
+    """Some batches at a time."""
+    together: list[list[int]] = []
+    for batch in taken:
+        together.append(batch)
+        if len(together) == _BATCHES_A_PART:
+            yield together
+            together = []
+    if together:
+        yield together
 
 
 def _asker(
     model: Any, precision: str, kinds: Sequence[str], form: DataForm, images: Any
-) -> Callable[[Sequence[Row]], dict[str, np.ndarray[Any, Any]]]:
-    """What gives the values of a few rows, one per completion in the order of the collator."""
+) -> Callable[[Sequence[Row]], dict[str, Array]]:
+    """What gives the values of a few rows, row by row."""
     columns = ("policy_mismatched",) if "mismatched_logps" in kinds else ()
     collator = Collator(form, columns, bool(model.config.is_encoder_decoder), images)
     asked = Asked(entropy="entropy" in kinds, tokens="token_logps" in kinds)
     model.eval()
     reference = LiveReference(attach_engine(model))
 
-    def ask(rows: Sequence[Row]) -> dict[str, np.ndarray[Any, Any]]:
+    def ask(rows: Sequence[Row]) -> dict[str, Array]:
         batch = {name: tensor.to(model.device) for name, tensor in collator(rows).items()}
         with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16"):
             values = reference.values(batch, asked)
             if columns:
                 values["mismatched_logps"] = reference.mismatched(batch)
-        return {name: value.float().cpu().numpy() for name, value in values.items()}
+        found = {kind: values[kind].float().cpu().numpy() for kind in kinds}
+        return row_by_row(found, [completions_of(row, form) for row in rows], form)
 
     return ask
 
 
-def _batches(rows: Sequence[Row], completions: Sequence[Sequence[Sequence[int]]]) -> Iterator[list[int]]:
-    """Indices of rows that go together: the longest first, as many as the token budget takes."""
-    most = max(map(len, completions))
-    longest = [len(row["prompt_ids"]) + max(map(len, c)) for row, c in zip(rows, completions, strict=True)]
-    order = sorted(range(len(rows)), key=lambda i: -longest[i])
-    start = 0
-    while start < len(order):
-        size = max(1, _TOKENS_A_BATCH // (most * longest[order[start]]))
-        yield order[start : start + size]
-        start += size
+def with_values(rows: Sequence[Row], found: Mapping[str, Array], form: DataForm = "unpaired") -> list[Row]:
+    """The rows with the values that ``reference_values`` gave for them.
 
-
-def with_values(
-    rows: Sequence[Row], found: Mapping[str, np.ndarray[Any, Any]], form: DataForm = "unpaired"
-) -> list[Row]:
-    """The rows with the values that ``reference_values`` gave for them."""
+    One number per completion becomes a list of floats, no larger than a view would be. Values of tokens stay
+    where they are: a row has views of ``found``, which may be a file that is mapped into memory.
+    """
+    layout, extended = Layout.of(rows, form), []
     tables = {kind: found[kind].tolist() for kind in found if kind in TABLES}
-    tokens, start, extended = found.get("token_logps"), 0, []
+    tokens = found.get("token_logps")
     for index, row in enumerate(rows):
-        lengths = [len(ids) for ids in completions_of(row, form)]
-        more = {f"reference_{kind}": table[index][: len(lengths)] for kind, table in tables.items()}
+        count = len(layout.lengths[index])
+        more = {f"reference_{kind}": table[index][:count] for kind, table in tables.items()}
         if tokens is not None:
-            ends = [start + sum(lengths[: k + 1]) for k in range(len(lengths))]
-            more["reference_token_logps"] = [
-                tokens[end - length : end].tolist() for end, length in zip(ends, lengths, strict=True)
-            ]
-            start = ends[-1]
+            more["reference_token_logps"] = layout.tokens(tokens, index)
         extended.append(row | more)
     return extended

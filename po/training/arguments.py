@@ -29,11 +29,12 @@ def trainer_arguments(training: TrainingSettings, seed: int, output: Path, n_row
         InputFault: the global batch cannot be split as it is told, or one process sees several GPUs.
     """
     steps = training.max_steps or max(1, round(training.epochs * -(-n_rows // training.global_batch_size)))
+    micro_batch = _micro_batch(training)
     return {
         "output_dir": str(output),
         "max_steps": steps,
-        "per_device_train_batch_size": training.per_device_batch_size,
-        "gradient_accumulation_steps": _accumulation(training),
+        "per_device_train_batch_size": micro_batch,
+        "gradient_accumulation_steps": training.global_batch_size // (micro_batch * world_size()),
         "learning_rate": training.learning_rate,
         "lr_scheduler_type": training.scheduler,
         "warmup_steps": round(training.warmup_ratio * steps),
@@ -59,17 +60,18 @@ def trainer_arguments(training: TrainingSettings, seed: int, output: Path, n_row
     }
 
 
-def _accumulation(training: TrainingSettings) -> int:
-    """Micro-batches a step: the global batch is kept whatever the number of processes."""
+def _micro_batch(training: TrainingSettings) -> int:
+    """Examples that a process takes at once: the global batch is kept whatever the number of processes."""
     world, per_device = world_size(), training.per_device_batch_size
     if world == 1 and torch.cuda.device_count() > 1:
         raise InputFault(
             f"{torch.cuda.device_count()} GPUs are visible to one process, which would multiply the batch; "
             "set CUDA_VISIBLE_DEVICES to one, or start with: torchrun --nproc_per_node N -m po.train CELL"
         )
-    if training.global_batch_size % (per_device * world):
+    each = 1 if per_device == "auto" else per_device
+    if training.global_batch_size % (each * world):
         raise InputFault(
-            f"global_batch_size {training.global_batch_size} is not divisible by {world} "
-            f"processes x per_device_batch_size {per_device}"
+            f"global_batch_size {training.global_batch_size} is not divisible by {world} processes"
+            + ("" if per_device == "auto" else f" x per_device_batch_size {per_device}")
         )
-    return training.global_batch_size // (per_device * world)
+    return training.global_batch_size // world if per_device == "auto" else per_device

@@ -61,9 +61,9 @@ class Collator:
 
         Returns:
             For a decoder-only model ``input_ids``, ``attention_mask``, ``completion_mask``, each
-            (rows, length), and ``prompt_rows``, (rows,); for others see ``completion_values``. With ``mismatched_`` in front the same for
-            the completions of other prompts. Stored values of the reference, (rows,); columns,
-            (examples,).
+            (rows, length), and ``prompt_rows``, (rows,): the first row with the same prompt; for others see
+            ``completion_values``. With ``mismatched_`` in front the same for the completions of other
+            prompts. Stored values of the reference, (rows,); columns, (examples,).
 
         Raises:
             InputFault: rows have images, and ``images`` is None.

@@ -19,6 +19,10 @@ class Layout(ABC):
         """How many losses the batch has: its pairs, lists or completions."""
         return len(batch["completion_mask"])
 
+    def owners(self, batch: Batch) -> Tensor:
+        """Which example each row of the batch belongs to, (rows,)."""
+        return torch.arange(len(batch["completion_mask"]), device=batch["completion_mask"].device)
+
     @abstractmethod
     def split(self, values: Tensor, batch: Batch) -> dict[str, Tensor]:
         """One value per row of the batch -> values by side."""
@@ -40,6 +44,10 @@ class PairedLayout(Layout):
     def examples(self, batch: Batch) -> int:
         """The number of pairs."""
         return len(batch["completion_mask"]) // 2
+
+    def owners(self, batch: Batch) -> Tensor:
+        """(rows,)."""
+        return super().owners(batch) % self.examples(batch)
 
     def split(self, values: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Each (pairs,)."""
@@ -73,6 +81,10 @@ class RankedLayout(Layout):
     def examples(self, batch: Batch) -> int:
         """The number of lists."""
         return len(batch["candidate_mask"])
+
+    def owners(self, batch: Batch) -> Tensor:
+        """(rows,)."""
+        return batch["candidate_mask"].nonzero()[:, 0]
 
     def split(self, values: Tensor, batch: Batch) -> dict[str, Tensor]:
         """(lists, longest list), 0 where a list has ended."""

@@ -11,6 +11,7 @@ from po.training.layouts import Batch
 from po.training.quantities import Quantities, Scores
 
 _SIDES = ("chosen", "rejected")
+_LOOKED_AT = {"mean_logit": "logits", "entropy": "entropy"}
 
 
 class RunningMeans:
@@ -68,6 +69,7 @@ def record(
     if reference is not None:
         values["logratio"] = policy["logps"] - reference["logps"]
         values["logratio_mean"] = values["logratio"] / lengths
+    values |= {shown: policy[name] for name, shown in _LOOKED_AT.items() if name in policy}
     for name, value in values.items():
         for side, part in zip(_SIDES, quantities.layout.compared(value, batch), strict=True):
             means.add(f"{name}/{side}", part)

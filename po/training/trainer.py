@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,17 @@ import torch
 from torch import Tensor
 from transformers import Trainer
 
-from po.engine.forward import attach_engine, completion_values
+from po.engine.forward import attach_engine, completion_values, shares_prompts
 from po.engine.routers import has_router
-from po.engine.token_values import Asked
 from po.methods.loss_state import LossState
 from po.methods.method import Method
 from po.models.sharding import keep_answers_exact
 from po.references.moving import FollowPolicy, MovingReference
 from po.references.sources import LiveReference, Reference, mismatched_part, text_part
+from po.settings import SpeedSettings
 from po.training.log import RunningMeans, record
+from po.training.one_pass import is_separable, separable_loss
+from po.training.piecewise import Piecewise, obstacle, restorer
 from po.training.quantities import Quantities, StepCounts
 from po.training.start_checks import FirstStepChanges, check_agreement, check_classes, check_scope
 
@@ -37,7 +40,9 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
     The log has what TRL logs, under its names: ``rewards/*`` (of log-probabilities as the loss sees them,
     summed or averaged), ``logps/*`` (summed), ``nll_loss``, ``aux_loss``; and ``logps_mean/*`` (per token),
     ``logratio/*`` (policy - reference, summed) and ``logratio_mean/*`` (per token). Where TRL logs summed
-    rewards for a method that averages (IPO), they are its ``tau`` times ``logratio/*``.
+    rewards for a method that averages (IPO), they are its ``tau`` times ``logratio/*``. Of the completion
+    tokens of steps that end with a line in the log: ``logits/*``, the mean logit, and ``entropy/*``, in units
+    of log(vocabulary).
 
     Args:
         method: entry of the table, or one put together.
@@ -45,6 +50,7 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
         reference: what knows the reference's values; needed where the method does.
         same_start: the reference is the policy before its first step, which is checked.
         router_aux_loss_coef: weight of the load-balancing loss of a mixture of experts; others have none.
+        speed: how steps are computed.
     """
 
     def __init__(
@@ -55,6 +61,7 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
         reference: Reference | None = None,
         same_start: bool = False,
         router_aux_loss_coef: float = 0.0,
+        speed: SpeedSettings | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -76,9 +83,13 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
         check_scope(self.quantities.asked, self.model)
         if method.data == "unpaired" and self.train_dataset is not None:
             check_classes(method, params, self.train_dataset, self.args.per_device_train_batch_size)
-        attach_engine(self.model)
+        speed = speed or SpeedSettings()
+        attach_engine(self.model, sharing=speed.sharing == "auto")
+        self._one_pass = speed.head == "fused" and is_separable(method, self.quantities)
         routed = router_aux_loss_coef > 0 and has_router(self.accelerator.unwrap_model(self.model))
         self.router_aux_loss_coef = router_aux_loss_coef if routed else 0.0
+        self.speed = speed
+        self.piecewise = self._split_by(self.speed)
         self.add_callback(FirstStepChanges())
         self._moving = self._follow() if method.reference_sync else None
 
@@ -88,6 +99,16 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
         steps, mix = int(self.params["sync_steps"]), float(self.params["sync_mix"])
         self.add_callback(FollowPolicy(self.reference, steps, mix))
         return self.reference
+
+    def _split_by(self, speed: SpeedSettings) -> Piecewise:
+        optimizer = str(self.args.optim.value)
+        reason = obstacle(
+            self.method, self.params, self.accelerator, optimizer, router=self.router_aux_loss_coef > 0
+        )
+        shared = shares_prompts(self.accelerator.unwrap_model(self.model))
+        return Piecewise(
+            self.accelerator, self.method, obstacle=reason, shared=shared, budget=speed.token_budget
+        )
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -99,6 +120,16 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
         self._step = StepCounts(*self.accelerator.reduce(found, reduction="sum").tolist())
         self._micro_batch = 0
         return samples, None
+
+    def training_step(self, model: Any, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:
+        """Loss of a micro-batch after its backward pass, which is done in pieces; see ``Piecewise``."""
+        whole = super().training_step
+
+        def step(piece: Mapping[str, Tensor]) -> Tensor:
+            loss: Tensor = whole(model, dict(piece), num_items_in_batch)
+            return loss
+
+        return self.piecewise.run(model, inputs, step, restorer(self._means["train"]))
 
     def compute_loss(
         self,
@@ -124,13 +155,17 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
     ) -> tuple[Tensor, Tensor | None]:
         """The losses of a batch, one per example unless the method says otherwise, and the router's."""
         asked = self.quantities.asked
-        reference, more = None, {}
+        reference: Any = None
+        more: dict[str, Any] = {}
         if self.reference is not None:
             with self.accelerator.autocast():  # the policy has it by itself
                 reference = self.reference.values(batch, self.quantities.asked_reference)
             if asked.kl:
                 more["reference_distributions"] = reference["distributions"]
-        asked = Asked(**{**vars(asked), "router": self.router_aux_loss_coef > 0})
+        routed, looked_at = self.router_aux_loss_coef > 0, training and self._is_logged()
+        asked = replace(asked, router=routed, logged=looked_at)
+        if training and self._one_pass:
+            more["separable"] = separable_loss(self.quantities, self._loss, batch, reference, step)
         policy, lengths = completion_values(model, text_part(batch), asked, **more)
         if training and reference is not None:
             self._check_start(policy["logps"], reference["logps"], lengths)
@@ -139,13 +174,26 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
             values |= self._mismatched(model, batch)
         provided = self.loss_state.measure(values, self.params, self._total, training=training)
         values |= {name: value.to(lengths.device) for name, value in provided.items()}
-        taken = {name: values[name] for name in self.method.inputs if name in values}
-        losses = self.method.loss(**taken, **self.method.loss_arguments(self.params))
+        losses = self._loss(values)
+        if (surrogate := policy.get("surrogate")) is not None:
+            losses = losses + (surrogate - surrogate.detach()) / len(losses)
         means = self._means["train" if training else "eval"]
         record(means, self.quantities, batch, values, (policy, reference, lengths))
         if "aux_loss" in policy:
             means.add("aux_loss", policy["aux_loss"].reshape(1))
         return losses, policy.get("aux_loss")
+
+    def _loss(self, values: Mapping[str, Tensor]) -> Tensor:
+        taken = {name: values[name] for name in self.method.inputs if name in values}
+        losses: Tensor = self.method.loss(**taken, **self.method.loss_arguments(self.params))
+        return losses
+
+    def _is_logged(self) -> bool:
+        """Whether this step ends with a line in the log; what costs time is measured for these only."""
+        step, every = self.state.global_step + 1, self.args.logging_steps
+        first = self.args.logging_first_step and step == 1
+        encodes = self.accelerator.unwrap_model(self.model).config.is_encoder_decoder
+        return not encodes and (first or (every >= 1 and step % every == 0))
 
     def _check_start(self, policy: Tensor, reference: Tensor, lengths: Tensor) -> None:
         if self._same_start and self.state.global_step == 0:
