@@ -147,12 +147,13 @@ def _recipe(train: Mapping[str, Any], root: Path) -> Recipe:
     return Recipe(method=method, params=params, training=training, data=root / train["data"])
 
 
-def speed_of(given: Mapping[str, Any]) -> SpeedSettings:
-    """Settings of speed by name; those that are not given have their defaults.
+def speed_of(given: Mapping[str, Any] | str | None) -> SpeedSettings:
+    """Settings of speed by name, or as a JSON text; those that are not given have their defaults.
 
     Raises:
         InputFault: a name that there is not.
     """
+    given = json.loads(given) if isinstance(given, str) else given or {}
     known = [field.name for field in dataclasses.fields(SpeedSettings)]
     for name in given:
         if name not in known:

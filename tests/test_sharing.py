@@ -4,7 +4,7 @@ import random
 
 import pytest
 import torch
-from tiny_models import MIXTURES, tiny
+from tiny_models import MIXTURES, SCALED, tiny
 from tiny_sharing import assert_same, both_ways, candidates, values_and_gradients
 from tiny_training import EOS, random_ids, random_pairs, tiny_llama
 
@@ -12,7 +12,7 @@ from po.engine.forward import attach_engine, completion_logps, completion_values
 from po.engine.packing import pack
 from po.training.collate import Collator
 
-SHARING = ["llama", "gemma2", "qwen3", "phi3", "olmo2", *MIXTURES]
+SHARING = ["llama", "gemma2", "qwen3", "phi3", "olmo2", *MIXTURES, *SCALED]
 SOME = ["llama", "gemma2"]
 
 

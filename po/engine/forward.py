@@ -26,7 +26,7 @@ from po.engine.lengths import group_count, length_groups
 from po.engine.logps import distributions, of_logits, token_statistics
 from po.engine.packing import Packed, pack
 from po.engine.routers import balance_loss
-from po.engine.sharing import let_share, packed_states
+from po.engine.sharing import let_share, packed_states, submodules_evaluating
 from po.engine.token_values import Asked, row_values
 from po.models.loading import drops_out
 from po.models.sharding import is_sharded, least, most
@@ -54,7 +54,7 @@ def attach_engine(model: Any, *, sharing: bool = True) -> Any:
     if "_plain_forward" not in target.__dict__:
         own_head = not target.config.is_encoder_decoder and _head_is_known(target)
         target._own_head = own_head
-        target._shares = sharing and own_head and let_share(target)
+        target._shares = sharing and not target.config.is_encoder_decoder and let_share(target)
         target._plain_forward = target.forward
         target.forward = types.MethodType(_signed_like(type(target).forward), target)
     return model
@@ -204,7 +204,7 @@ def _values(
     targets = rows.ids[row, before + 1]
     more = dict(extra) | ({"output_router_logits": True} if asked.router else {})
     if model._own_head:
-        output = _body(model, rows, packed, more)
+        output = _body(model, rows, packed, more, model.base_model)
         head, vocabulary = _head(model)
         hidden = output[0][row, before] if packed is None else output[0][0, packed.place[row, before]]
         agreed = partial(most, device=hidden.device) if is_sharded(model) else int
@@ -222,10 +222,9 @@ def _values(
         if asked.distributions:
             tokens["distributions"] = distributions(hidden, head)
     else:
-        output = model._plain_forward(
-            input_ids=rows.ids, attention_mask=rows.attention, use_cache=False, **more
-        )
-        logits = output.logits[row, before].float()
+        output = _body(model, rows, packed, more, model._plain_forward)
+        logits = output.logits[row, before] if packed is None else output.logits[0, packed.place[row, before]]
+        logits = logits.float()
         tokens = {name: of_logits(name, logits, targets, reference) for name in asked.names}
         tokens |= {name: of_logits(name, logits.detach(), targets) for name in asked.noted}
         if asked.distributions:
@@ -234,10 +233,13 @@ def _values(
     return row_values(tokens, row, before + 1, rows.completion, asked), gates
 
 
-def _body(model: Any, rows: _Rows, packed: Packed | None, more: Mapping[str, Any]) -> Any:
+def _body(
+    model: Any, rows: _Rows, packed: Packed | None, more: Mapping[str, Any], forward: Callable[..., Any]
+) -> Any:
+    """Output of the model, or of its body, on the rows."""
     if packed is not None:
-        return packed_states(model, packed, **more)
-    return model.base_model(input_ids=rows.ids, attention_mask=rows.attention, use_cache=False, **more)
+        return packed_states(model, packed, forward, **more)
+    return forward(input_ids=rows.ids, attention_mask=rows.attention, use_cache=False, **more)
 
 
 def _of_tokens(gate: Tensor, rows: _Rows, packed: Packed | None) -> Tensor:
@@ -271,11 +273,9 @@ def _head_gap(model: Any) -> tuple[float, float]:
     """For a few tokens: how far the engine's logits are from the model's own, and the largest of these."""
     if model.get_output_embeddings() is None or model.base_model is model:
         return math.inf, 1.0
-    training = model.training
-    model.eval()
     ids = torch.arange(1, 9, device=model.device).unsqueeze(0) % model.config.get_text_config().vocab_size
-    logits = model(input_ids=ids, use_cache=False).logits.float()
-    head, _ = _head(model)
-    ours = head(model.base_model(input_ids=ids, use_cache=False)[0]).float()
-    model.train(training)
+    with submodules_evaluating(model):
+        logits = model(input_ids=ids, use_cache=False).logits.float()
+        head, _ = _head(model)
+        ours = head(model.base_model(input_ids=ids, use_cache=False)[0]).float()
     return (logits - ours).abs().max().item(), logits.abs().max().item()

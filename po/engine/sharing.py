@@ -1,7 +1,7 @@
 """Whether a model's rows can be packed, with each prompt computed once: found out by trial."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,12 +39,13 @@ def let_share(model: Any) -> bool:
     return False
 
 
-def packed_states(model: Any, row: Packed, **more: Any) -> Any:
+def packed_states(model: Any, row: Packed, forward: Callable[..., Any] | None = None, **more: Any) -> Any:
     """Output of a language model's body on a packed row; hidden states are (1, tokens, width).
 
     Args:
         model: that ``let_share`` has prepared.
         row: the packed row.
+        forward: what is called; the model's body unless given.
         more: for the model's body.
     """
     if not is_packed_name(model.config.get_text_config()._attn_implementation):
@@ -52,7 +53,9 @@ def packed_states(model: Any, row: Packed, **more: Any) -> Any:
             f"the attention of {type(model).__name__} was set anew after attach_engine; set it before"
         )
     with packed_attention(row):
-        return model.base_model(input_ids=row.ids, position_ids=row.positions, use_cache=False, **more)
+        return (forward or model.base_model)(
+            input_ids=row.ids, position_ids=row.positions, use_cache=False, **more
+        )
 
 
 def _obstacle(model: Any) -> str | None:
@@ -87,7 +90,7 @@ def _trial(model: Any, config: Any, name: str) -> str | None:
     texts = torch.linspace(first, last, _PROMPT + 3 * _OWN, device=model.device).long()
     prompt, own, other, third = torch.split(texts, [_PROMPT, _OWN, _OWN, _OWN])
     single = torch.stack([torch.cat([prompt, text]) for text in (own, other)])
-    with _evaluating(model):
+    with submodules_evaluating(model):
         try:
             alone = model.base_model(input_ids=single, use_cache=False)[0]
             config._attn_implementation = name
@@ -114,13 +117,14 @@ def _packed_trial(model: Any, prompt: Tensor, *texts: Tensor) -> Tensor:
     ids = torch.stack([torch.cat([prompt, text]) for text in texts])
     completion = torch.ones_like(ids, dtype=torch.bool)
     completion[:, :_PROMPT] = False
-    row = pack(ids, torch.ones_like(ids), completion, torch.zeros(len(texts), dtype=torch.long, device=ids.device))
+    row = pack(ids, torch.ones_like(ids), completion, torch.zeros_like(ids[:, 0]))
     states: Tensor = packed_states(model, row)[0][0, : _PROMPT + len(texts) * _OWN]
     return states
 
 
 @contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
+def submodules_evaluating(model: Any) -> Iterator[None]:
+    """Within, nothing drops out; each submodule's mode is put back, they need not all have had one."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -96,7 +96,7 @@ class PreferenceTrainer(MethodTrainer):
             reference=self.reference_choice.reference,
             same_start=self.reference_choice.same_start,
             router_aux_loss_coef=args.router_aux_loss_coef,
-            speed=speed_of(dict(args.speed or {})),
+            speed=speed_of(args.speed),
         )
         self._settle(args)
 
