@@ -50,6 +50,7 @@ def load_model(location: str, spec: Mapping[str, Any], revision: str | None = No
     """
     from transformers import AutoConfig
 
+    _check_installed(spec["attention"])
     remote = {"revision": revision, "trust_remote_code": spec["trust_remote_code"]}
     config = AutoConfig.from_pretrained(location, **remote)
     model = model_class(config, location).from_pretrained(
@@ -94,6 +95,16 @@ def model_class(config: Any, location: str) -> Any:
     )
 
 
+def _check_installed(attention: str) -> None:
+    from transformers.utils import is_flash_attn_2_available
+
+    if attention == "flash_attention_2" and not is_flash_attn_2_available():
+        raise InputFault(
+            "attention: flash_attention_2 needs a CUDA device and the package flash-attn "
+            "(pip install flash-attn); or set attention: sdpa"
+        )
+
+
 def check_attention(model: Any) -> Any:
     """Falls back to eager attention, loudly, where SDPA would drop the cap of attention logits (Gemma 2)."""
     config = model.config.get_text_config()
@@ -115,6 +126,7 @@ def build_model(spec: Mapping[str, Any], tokenizer: Any, seed: int) -> Any:
     """
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    _check_installed(spec["attention"])
     shape = spec["from_scratch"]
     config = LlamaConfig(
         vocab_size=len(tokenizer),

@@ -18,6 +18,7 @@ from po.models.sharding import keep_answers_exact
 from po.references.moving import FollowPolicy, MovingReference
 from po.references.sources import LiveReference, Reference, mismatched_part, text_part
 from po.settings import SpeedSettings
+from po.training.kernels import use_kernels
 from po.training.log import RunningMeans, record
 from po.training.one_pass import is_separable, separable_loss
 from po.training.piecewise import Piecewise, obstacle, restorer
@@ -85,6 +86,7 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
             check_classes(method, params, self.train_dataset, self.args.per_device_train_batch_size)
         speed = speed or SpeedSettings()
         attach_engine(self.model, sharing=speed.sharing == "auto")
+        use_kernels(self.model, speed)
         self._one_pass = speed.head == "fused" and is_separable(method, self.quantities)
         routed = router_aux_loss_coef > 0 and has_router(self.accelerator.unwrap_model(self.model))
         self.router_aux_loss_coef = router_aux_loss_coef if routed else 0.0
