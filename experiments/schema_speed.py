@@ -27,7 +27,7 @@ class Speed(Entry):
 
     Attributes:
         sharing: rows are packed and each prompt is computed once, where the architecture allows it.
-        head: gradients of the head in the pass that makes its logits where the loss allows it, or in a second
+        head: gradients of the head in the pass that makes its logits where that can be, or in a second
             one.
         token_budget: tokens of one forward and backward pass; None chooses by the device. See docs/speed.md.
         compile: torch.compile.

@@ -21,7 +21,7 @@ class SpeedSettings:
     Attributes:
         sharing: ``auto`` for packed rows with each prompt computed once where the architecture allows it,
             ``off`` for padded rows.
-        head: ``fused`` for gradients of the head in one pass where the loss allows it, ``recompute`` for two.
+        head: ``fused`` for gradients of the head in one pass where that can be, ``recompute`` for two.
         token_budget: tokens of one forward and backward pass, see ``po.training.pieces``; None chooses by the
             device.
         compile: torch.compile.
@@ -33,6 +33,25 @@ class SpeedSettings:
     token_budget: int | None = None
     compile: bool = False
     liger: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses values that mean nothing.
+
+        Raises:
+            InputFault: says which, and what may stand there.
+        """
+        budget = self.token_budget
+        whole = isinstance(budget, int) and not isinstance(budget, bool) and budget >= 1
+        faults = {
+            "sharing": self.sharing not in ("auto", "off") and "auto or off",
+            "head": self.head not in ("fused", "recompute") and "fused or recompute",
+            "token_budget": not (budget is None or whole) and "a whole number of at least 1, or null",
+            "compile": not isinstance(self.compile, bool) and "true or false",
+            "liger": not isinstance(self.liger, bool) and "true or false",
+        }
+        for name, expected in faults.items():
+            if expected:
+                raise InputFault(f"speed.{name} is {getattr(self, name)!r}; write {expected}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +172,10 @@ def speed_of(given: Mapping[str, Any] | str | None) -> SpeedSettings:
     Raises:
         InputFault: a name that there is not.
     """
-    given = json.loads(given) if isinstance(given, str) else given or {}
+    try:
+        given = json.loads(given) if isinstance(given, str) else given or {}
+    except json.JSONDecodeError as error:
+        raise InputFault(f'speed is no JSON document ({error}); write \'{{"sharing": "off"}}\'') from None
     known = [field.name for field in dataclasses.fields(SpeedSettings)]
     for name in given:
         if name not in known:

@@ -1,4 +1,4 @@
-"""The head's one-pass form in the trainer: used where a loss is separable, with the gradients of two passes."""
+"""The head's one-pass form in the trainer: where a loss is separable, with the gradients of two passes."""
 
 import pytest
 from test_trainer_all_methods import ALL, values_of
@@ -48,8 +48,8 @@ def test_what_is_looked_at_is_measured_where_a_line_is_written(tmp_path, speed):
     )
     seen = []
     whole = trainer.quantities.of
-    trainer.quantities.of = lambda batch, policy, *more: seen.append("mean_logit" in policy) or whole(
-        batch, policy, *more
+    trainer.quantities.of = lambda batch, policy, *more: (
+        seen.append("mean_logit" in policy) or whole(batch, policy, *more)
     )
     trainer.train()
     lines = [line for line in trainer.state.log_history if "logits/chosen" in line]

@@ -56,7 +56,7 @@ def before_asking(monkeypatch, act):
 def expected():
     """The values of all rows, computed without a break, and the number of batches."""
     rows = random_pairs(30)
-    n_batches = len(list(batches(rows, Layout.of(rows, "unpaired"), 80)))
+    n_batches = len(list(batches(rows, Layout.of(rows, "unpaired"), 80, shared=True)))
     return reference_values(tiny_llama(), rows, "fp32", KINDS), n_batches
 
 
@@ -202,9 +202,9 @@ def test_rows_of_one_prompt_are_computed_together_and_it_is_counted_once():
 
     rows = [row(4, 2, 3), row(5, 9, 9), row(4, 1, 1), row(6, 4, 4), row(4, 5, 6)]
     layout = Layout.of(rows, "ranked")
-    assert list(batches(rows, layout, 28)) == [[1], [0, 2, 4], [3]]  # 10 + 18, 10 + 18, 10 + 8
-    assert list(batches(rows, layout, 27)) == [[1], [0, 2], [4], [3]]
-    assert list(batches(rows, layout, 1)) == [[1], [0], [2], [4], [3]]
+    assert list(batches(rows, layout, 28, shared=True)) == [[1], [0, 2, 4], [3]]  # 10 + 18, 10 + 18, 10 + 8
+    assert list(batches(rows, layout, 27, shared=True)) == [[1], [0, 2], [4], [3]]
+    assert list(batches(rows, layout, 1, shared=True)) == [[1], [0], [2], [4], [3]]
 
 
 @pytest.mark.parametrize("form", ["ranked", "unpaired"])

@@ -8,6 +8,8 @@ from peft import LoraConfig, get_peft_model
 from tiny_models import MIXTURES, assert_same_gradients, gradients, tiny
 from tiny_sharing import assert_same, both_ways, candidates, values_and_gradients
 from tiny_training import preference_trainer, random_pairs
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from po.engine.forward import attach_engine, completion_logps
 from po.engine.packing import pack
@@ -15,6 +17,7 @@ from po.engine.token_values import Asked
 from po.models.adapters import adapter_reference, with_adapter
 from po.models.loading import disable_dropout
 from po.references.sources import LiveReference
+from po.settings import SpeedSettings
 from po.training.collate import Collator
 
 ADAPTERS = {
@@ -168,3 +171,54 @@ def test_a_step_with_a_live_reference_gives_the_weights_that_padded_rows_give(tm
     for name, weight in weights[1].items():
         torch.testing.assert_close(weights[0][name], weight, rtol=0, atol=1e-5)
     assert any(not torch.equal(weights[1][name], weight) for name, weight in start.named_parameters())
+
+
+def test_padded_rows_can_be_asked_for_where_the_reference_was_attached_before(tmp_path):
+    model = with_adapter(tiny("llama"), {"r": 4, "alpha": 8.0}, seed=1)
+    disable_dropout(model)
+    reference = adapter_reference(model, "off")
+    rows = random_pairs(8)
+    speed = SpeedSettings(sharing="off")
+    with patch("po.engine.forward.pack", wraps=pack) as calls:
+        trainer = preference_trainer(tmp_path, model, rows, "tdpo2", reference=reference, speed=speed)
+        trainer.train()
+    assert calls.call_count == 0
+
+
+def test_a_frozen_reference_of_its_own_is_padded_too(tmp_path):
+    policy, reference = tiny("llama"), LiveReference(attach_engine(tiny("llama", seed=1)))
+    disable_dropout(policy)
+    with patch("po.engine.forward.pack", wraps=pack) as calls:
+        for sharing in ("off", "auto"):
+            assert not calls.call_count
+            speed = SpeedSettings(sharing=sharing)
+            trainer = preference_trainer(
+                tmp_path, policy, random_pairs(8), "dpo", reference=reference, speed=speed
+            )
+            trainer.train()
+    assert calls.call_count
+
+
+def test_an_attention_that_reads_its_name_finds_that_of_transformers():
+    """FlashAttention looks up its kernels by the name; under that of the engine it would find none."""
+    seen = []
+
+    def flash(module, query, key, value, attention_mask, **kwargs):
+        seen.append(module.config._attn_implementation)
+        return ALL_ATTENTION_FUNCTIONS["sdpa"](module, query, key, value, attention_mask, **kwargs)
+
+    with (
+        patch.dict(ALL_ATTENTION_FUNCTIONS._global_mapping, {"flash_attention_2": flash}),
+        patch.dict(
+            ALL_MASK_ATTENTION_FUNCTIONS._global_mapping,
+            {"flash_attention_2": ALL_MASK_ATTENTION_FUNCTIONS["sdpa"]},
+        ),
+    ):
+        model = tiny("llama")
+        model.config._attn_implementation = "flash_attention_2"
+        attach_engine(model)
+        assert model._shares and not seen  # tried without it: here it could not run
+        assert model.config._attn_implementation == "po_flash_attention_2"
+        model(input_ids=torch.tensor([[5, 6, 7]]))
+    assert set(seen) == {"flash_attention_2"}
+    assert model.config._attn_implementation == "po_flash_attention_2"

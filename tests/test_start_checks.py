@@ -90,6 +90,12 @@ def test_a_learning_rate_that_bfloat16_rounds_away_is_refused(tmp_path):
     assert first_step(tmp_path, model, learning_rate=1e-2).state.global_step == 1
 
 
+def test_a_learning_rate_of_which_bfloat16_loses_most_is_told(tmp_path):
+    model = tiny_llama(**SMALL).to(torch.bfloat16)
+    with pytest.warns(UserWarning, match=r"changed \d+% of the weights of a matrix: .* 1e-05"):
+        first_step(tmp_path, model, learning_rate=1e-5)
+
+
 def test_steps_of_a_warm_up_that_begins_at_0_are_not_taken_for_lost_ones(tmp_path):
     trainer = first_step(tmp_path, tiny_llama(**SMALL), warmup_steps=2, max_steps=2, learning_rate=1e-3)
     assert trainer.state.log_history[0]["learning_rate"] == 0.0

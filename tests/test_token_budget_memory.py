@@ -111,7 +111,7 @@ def test_a_method_that_cannot_be_split_says_why(tmp_path, monkeypatch):
     with pytest.raises(torch.OutOfMemoryError) as error:
         trained(tmp_path, "aot", 30)
     (note,) = error.value.__notes__
-    assert "aot compares the examples of a micro-batch" in note and "lower per_device_batch_size" in note
+    assert "aot compares the examples of a micro-batch" in note and "per_device_batch_size a smaller" in note
 
 
 def test_the_budget_of_a_device_is_a_power_of_two_that_fits():
@@ -128,3 +128,12 @@ def test_activations_take_less_in_bfloat16_and_with_checkpointing():
     assert bytes_per_token(model, bf16=True) == plain / 2
     model.gradient_checkpointing_enable()
     assert bytes_per_token(model, bf16=False) < plain
+
+
+def test_layers_of_several_widths_and_unknown_heads_are_counted():
+    model = tiny_llama()
+    plain = bytes_per_token(model, bf16=False)
+    vars(model.config)["intermediate_size"] = [8, model.config.intermediate_size]
+    assert bytes_per_token(model, bf16=False) == plain
+    model._own_head = False
+    assert bytes_per_token(model, bf16=False) == plain + (2 * 4 + 8) * model.config.vocab_size

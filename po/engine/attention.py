@@ -81,6 +81,8 @@ def _mask(plain: str, *args: Any, local_size: int | None = None, **kwargs: Any) 
     if segments is None:
         window = {} if local_size is None else {"local_size": local_size}
         return ALL_MASK_ATTENTION_FUNCTIONS[plain](*args, **window, **kwargs)
+    if kwargs.get("use_vmap"):  # transformers sets it where a model adds rules to the causal one
+        raise TypeError("adds rules of its own to its mask")
     return replace(segments, window=local_size)
 
 
@@ -93,7 +95,10 @@ def _attend(
             raise TypeError(f"{type(module).__name__} attends with a mask of its own making")
         own = sys.modules[type(module).__module__]
         function = ALL_ATTENTION_FUNCTIONS.get_interface(plain, getattr(own, "eager_attention_forward", None))
-        result: tuple[Tensor, Tensor | None] = function(module, query, key, value, attention_mask, **kwargs)
+        with _named(module.config, plain):
+            result: tuple[Tensor, Tensor | None] = function(
+                module, query, key, value, attention_mask, **kwargs
+            )
         return result
     strange = {name for name, given in kwargs.items() if given is not None} - _KNOWN
     if strange or not kwargs.get("is_causal", True):
@@ -104,6 +109,17 @@ def _attend(
     cap, dropout = kwargs.get("softcap"), kwargs.get("dropout", 0.0)
     found = _on_device(query, plain)(query, key, value, attention_mask, scaling, cap, dropout)
     return found.transpose(1, 2).contiguous(), None  # some models take a view of it
+
+
+@contextlib.contextmanager
+def _named(config: Any, plain: str) -> Iterator[None]:
+    """Within, a configuration names an attention of transformers, whose function may look there (flash)."""
+    name = config._attn_implementation
+    config._attn_implementation_internal = plain
+    try:
+        yield
+    finally:
+        config._attn_implementation_internal = name
 
 
 _HEEDED = {"scaling", "softcap", "dropout", "is_causal"}

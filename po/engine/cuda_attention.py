@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._dynamo.exc import FailOnRecompileLimitHit
 
 from po.engine.attention import Segments
 from po.engine.flex_rows import flex_rows, flex_suits
@@ -27,7 +28,7 @@ from po.engine.varlen_rows import flash_attn_kernel, torch_kernel
 _TOLERATED = {torch.float32: 5e-3}  # of the largest value; TF32 may be in use
 _TOLERATED_HALF = 5e-2
 _TRIAL_WINDOW = 40  # tokens
-_FAULTS = (RuntimeError, ValueError, TypeError, ImportError, OSError)
+_FAULTS = (RuntimeError, ValueError, TypeError, ImportError, OSError, FailOnRecompileLimitHit)
 """Of compilers and drivers. Not every exception is one: gradient checkpointing ends a pass by its own."""
 _works: dict[Any, bool] = {}  # what was found out, by kernel and kind of heads
 

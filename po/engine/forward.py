@@ -26,7 +26,7 @@ from po.engine.lengths import group_count, length_groups
 from po.engine.logps import distributions, of_logits, token_statistics
 from po.engine.packing import Packed, pack
 from po.engine.routers import balance_loss
-from po.engine.sharing import let_share, packed_states, submodules_evaluating
+from po.engine.sharing import let_share, packed_states, submodules_evaluating, trial_attention
 from po.engine.token_values import Asked, row_values
 from po.models.loading import drops_out
 from po.models.sharding import is_sharded, least, most
@@ -57,6 +57,8 @@ def attach_engine(model: Any, *, sharing: bool = True) -> Any:
         target._shares = sharing and not target.config.is_encoder_decoder and let_share(target)
         target._plain_forward = target.forward
         target.forward = types.MethodType(_signed_like(type(target).forward), target)
+    if not sharing:
+        target._shares = False
     return model
 
 
@@ -273,8 +275,9 @@ def _head_gap(model: Any) -> tuple[float, float]:
     """For a few tokens: how far the engine's logits are from the model's own, and the largest of these."""
     if model.get_output_embeddings() is None or model.base_model is model:
         return math.inf, 1.0
-    ids = torch.arange(1, 9, device=model.device).unsqueeze(0) % model.config.get_text_config().vocab_size
-    with submodules_evaluating(model):
+    config = model.config.get_text_config()
+    ids = torch.arange(1, 9, device=model.device).unsqueeze(0) % config.vocab_size
+    with submodules_evaluating(model), trial_attention(config):
         logits = model(input_ids=ids, use_cache=False).logits.float()
         head, _ = _head(model)
         ours = head(model.base_model(input_ids=ids, use_cache=False)[0]).float()

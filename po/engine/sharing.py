@@ -71,9 +71,10 @@ def _obstacle(model: Any) -> str | None:
         return "does not say how it attends"
     if is_packed_name(before):
         return None
-    reason = _trial(model, config, packed_name(before))
-    if reason is not None:
-        config._attn_implementation = before
+    with trial_attention(config) as tried:
+        reason = _trial(model, config, packed_name(tried or before))
+    if reason is None:
+        config._attn_implementation = packed_name(before)
     return reason
 
 
@@ -120,6 +121,26 @@ def _packed_trial(model: Any, prompt: Tensor, *texts: Tensor) -> Tensor:
     row = pack(ids, torch.ones_like(ids), completion, torch.zeros_like(ids[:, 0]))
     states: Tensor = packed_states(model, row)[0][0, : _PROMPT + len(texts) * _OWN]
     return states
+
+
+@contextmanager
+def trial_attention(config: Any) -> Iterator[str | None]:
+    """Within, a model attends as it does, or so that it can here; gives the name.
+
+    FlashAttention wants half precision on CUDA, which weights need not have before training begins.
+
+    Args:
+        config: of the language model; its attention is put back.
+    """
+    before = config._attn_implementation
+    tried = before
+    if before is not None and "flash" in before:
+        tried = "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
+    config._attn_implementation_internal = tried
+    try:
+        yield tried
+    finally:
+        config._attn_implementation_internal = before
 
 
 @contextmanager

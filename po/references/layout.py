@@ -91,7 +91,7 @@ def row_by_row(
     return found
 
 
-def batches(rows: Sequence[Row], layout: Layout, budget: int) -> Iterator[list[int]]:
+def batches(rows: Sequence[Row], layout: Layout, budget: int, *, shared: bool) -> Iterator[list[int]]:
     """Indices of rows that are computed together, a row at least.
 
     The longest come first, so that a lack of memory shows at once. Rows of one prompt stand side by side:
@@ -100,9 +100,12 @@ def batches(rows: Sequence[Row], layout: Layout, budget: int) -> Iterator[list[i
     Args:
         rows: token ids.
         layout: of the rows.
-        budget: most tokens of a batch: its completions and each of its prompts once.
+        budget: most tokens of a batch: its completions and each of its prompts once; where prompts are not
+            shared, those of its padded completions with their prompts.
+        shared: whether they are; never for rows with images.
     """
-    prompts = [hash(tuple(row["prompt_ids"])) for row in rows]  # equal hashes of two would cost padding alone
+    # equal hashes of two prompts would cost padding alone
+    prompts = [hash((*row["prompt_ids"], *map(str, row.get("images") or ()))) for row in rows]
     longest: dict[int, int] = {}
     for row, prompt, lengths in zip(rows, prompts, layout.lengths, strict=True):
         longest[prompt] = max(longest.get(prompt, 0), len(row["prompt_ids"]) + max(lengths))
@@ -111,6 +114,8 @@ def batches(rows: Sequence[Row], layout: Layout, budget: int) -> Iterator[list[i
     size = 0
     for i in sorted(range(len(rows)), key=lambda i: rank[prompts[i]]):
         prompt, own = len(rows[i]["prompt_ids"]), sum(layout.lengths[i])
+        if not shared or rows[i].get("images"):
+            own, prompt = len(layout.lengths[i]) * (prompt + max(layout.lengths[i])), 0
         more = own + (0 if batch and prompts[batch[-1]] == prompts[i] else prompt)
         if batch and size + more > budget:
             yield batch

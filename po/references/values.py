@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from po.engine.forward import attach_engine
+from po.engine.forward import attach_engine, shares_prompts
 from po.engine.token_values import Asked
 from po.methods.method import DataForm
 from po.references.layout import TABLES, Array, Layout, batches, row_by_row
@@ -19,6 +19,7 @@ from po.training.collate import Collator, completions_of
 LOGPS_RULE = "1: completion tokens with the final EOS, summed, nats, float32"
 """What a stored log-probability counts. Whoever changes that changes this; stored values are then refused."""
 _TOKENS_A_BATCH = 8192  # completions, and each of its prompts once; one row is always taken
+_PADDED_TOKENS_A_BATCH = 4096  # where prompts are not shared
 _BATCHES_A_PART = 16
 
 
@@ -62,7 +63,10 @@ def reference_values(
     """
     layout = Layout.of(rows, form)
     found, missing, n_kept = layout.empty(kinds), [], 0
-    for number, together in enumerate(_parts(batches(rows, layout, _TOKENS_A_BATCH))):
+    ask = _asker(model, precision, kinds, form, images)
+    shared = shares_prompts(model)
+    budget = _TOKENS_A_BATCH if shared else _PADDED_TOKENS_A_BATCH
+    for number, together in enumerate(_parts(batches(rows, layout, budget, shared=shared))):
         indices = [i for taken in together for i in taken]
         kept = parts.read(number, indices) if parts else None
         if kept is None:
@@ -75,7 +79,6 @@ def reference_values(
     progress = tqdm(
         total=len(rows), initial=n_kept, desc="reference", unit="row", disable=not sys.stderr.isatty()
     )
-    ask = _asker(model, precision, kinds, form, images)
     for number, together, indices in missing:
         computed = []
         for taken in together:

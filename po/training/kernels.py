@@ -14,11 +14,14 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from po.engine.attention import is_packed_name
+from po.engine.sharing import submodules_evaluating
 from po.faults import InputFault
 from po.settings import SpeedSettings
 
 _TOLERATED_GAP = {torch.float32: 1e-3, torch.bfloat16: 4e-2, torch.float16: 1e-2}
 """Of hidden states between kernels, relative to the largest."""
+_LEFT_OUT: set[str] = set()  # attention functions that are not compiled
 
 
 def use_kernels(model: Any, speed: SpeedSettings) -> None:
@@ -64,7 +67,8 @@ def compile_layers(model: nn.Module, backend: str = "inductor") -> int:
             f"{type(model).__name__} has no layers that are known here; nothing is compiled", stacklevel=2
         )
     name = model.config.get_text_config()._attn_implementation  # type: ignore[union-attr, operator]
-    if name in ALL_ATTENTION_FUNCTIONS:
+    if is_packed_name(name) and name not in _LEFT_OUT:
+        _LEFT_OUT.add(name)
         plain = torch.compiler.disable(ALL_ATTENTION_FUNCTIONS[name])  # type: ignore[no-untyped-call]
         ALL_ATTENTION_FUNCTIONS.register(name, plain)
     # cuts graphs where DDP sums gradients; here each layer is a graph of its own, and DDP sums between them
@@ -144,12 +148,10 @@ def check_same_states(model: Any, change: Callable[[], None]) -> None:
     """
     vocabulary = model.config.get_text_config().vocab_size
     ids = (torch.arange(1, 17, device=model.device) * 7919 % vocabulary).unsqueeze(0)
-    training = model.training
-    model.eval()
-    before = model.base_model(input_ids=ids, use_cache=False)[0].float()
-    change()
-    after = model.base_model(input_ids=ids, use_cache=False)[0].float()
-    model.train(training)
+    with submodules_evaluating(model):
+        before = model.base_model(input_ids=ids, use_cache=False)[0].float()
+        change()
+        after = model.base_model(input_ids=ids, use_cache=False)[0].float()
     gap = ((after - before).abs().max() / before.abs().max()).item()
     if not gap <= _TOLERATED_GAP.get(model.dtype, 1e-3):
         raise InputFault(

@@ -20,6 +20,8 @@ from po.training.layouts import LAYOUTS, Batch
 from po.training.pieces import Piece, can_be_split, cut, examples_of, part_of, tokens_of
 from po.training.token_budget import automatic_budget
 
+_WHOLE = "such batches cannot be split: give per_device_batch_size a smaller number"
+
 Step = Callable[[Batch], Tensor]
 """Forward and backward pass of a batch; gives its loss, detached."""
 
@@ -100,7 +102,7 @@ class Piecewise:
             try:
                 return step(batch)
             except RuntimeError as error:
-                _tell(error, f"{self._obstacle}, so it cannot be split; lower per_device_batch_size")
+                _tell(error, f"{self._obstacle}; {_WHOLE}")
                 raise
         begun = any(parameter.grad is not None for parameter in model.parameters())
         while True:
@@ -111,7 +113,8 @@ class Piecewise:
                 largest = max((tokens_of(piece) for piece in pieces if len(piece) > 1), default=0)
                 alone = self._accelerator.num_processes == 1
                 if begun or not largest or not alone or not should_reduce_batch_size(error):
-                    _tell(error, "lower training.speed.token_budget, or set gradient_checkpointing")
+                    remedy = "lower training.speed.token_budget" if pieces else _WHOLE
+                    _tell(error, f"{remedy}, or set gradient_checkpointing")
                     raise
             self.budget = min(largest // 2, self.budget or largest)
             warnings.warn(

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from po.engine.token_values import Asked
@@ -16,6 +17,7 @@ from po.models.quantize import is_quantized
 from po.rows import Row
 
 _NATS_A_TOKEN = {"fp32": 1e-3, "bf16": 0.1}
+_LEAST_SHARE = 0.5  # of the weights that have a gradient
 
 
 def check_scope(asked: Asked, model: Any) -> None:
@@ -94,13 +96,14 @@ def check_agreement(
 class FirstStepChanges(TrainerCallback):  # type: ignore[misc]
     """Watches the first step whose learning rate is not 0: it must change weights.
 
-    In pure bfloat16 a small learning rate can round every change away, and nothing would be learnt. One
-    parameter is watched, that with the largest gradient.
+    In pure bfloat16 a small learning rate can round every change away, and nothing would be learnt; where it
+    rounds most of them away there is a warning. One parameter is watched, that with the largest gradient.
     """
 
     def __init__(self) -> None:
         self._watched: Tensor | None = None
         self._before: Tensor | None = None
+        self._slopes = 0
         self._done = False
 
     def on_pre_optimizer_step(
@@ -122,6 +125,8 @@ class FirstStepChanges(TrainerCallback):  # type: ignore[misc]
             self._done = True
         else:
             self._before = self._watched.detach().clone()
+            if self._rounds(self._watched) and self._watched.grad is not None:
+                self._slopes = int(self._watched.grad.count_nonzero())
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -134,12 +139,25 @@ class FirstStepChanges(TrainerCallback):  # type: ignore[misc]
         if self._done or self._before is None or self._watched is None:
             return
         self._done = True
-        unchanged = torch.equal(self._before, self._watched.detach())
-        self._before = None
-        if unchanged:
-            rate = max(group["lr"] for group in kwargs["optimizer"].param_groups)
+        before, self._before = self._before, None
+        rate = max(group["lr"] for group in kwargs["optimizer"].param_groups)
+        if torch.equal(before, self._watched.detach()):
             raise InputFault(
                 f"the first step changed no weights: a learning rate of {rate:.3g} is lost in "
                 f"{self._watched.dtype} rounding; raise it, or keep the model in float32 (precision: bf16 "
                 "still computes in bfloat16)"
             )
+        if self._slopes:
+            share = int((before != self._watched.detach()).sum()) / self._slopes
+            if share < _LEAST_SHARE:
+                warnings.warn(
+                    f"the first step changed {share:.0%} of the weights of a matrix: at a learning rate of "
+                    f"{rate:.3g} the rest is lost in {self._watched.dtype} rounding; keep the model in "
+                    "float32 (precision: bf16 still computes in bfloat16)",
+                    stacklevel=2,
+                )
+
+    @staticmethod
+    def _rounds(weights: Tensor) -> bool:
+        """Whether changes may be lost; not looked at where weights are spread over processes."""
+        return weights.dtype in (torch.bfloat16, torch.float16) and not isinstance(weights, DTensor)

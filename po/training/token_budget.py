@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-_ON_CPU = 4096  # tokens; more make no matrix product faster, and the caches are left sooner
+_ON_CPU = 2048  # tokens; more make no matrix product faster (benchmarks), and take more memory
 _ON_CUDA = (1024, 16384)  # tokens: fewer leave the device idle, more gain nothing
 _SHARE = 0.5  # of the free memory: the estimate below is rough
 
@@ -51,10 +51,14 @@ def bytes_per_token(model: Any, *, bf16: bool) -> float:
     config = inner.config.get_text_config()
     width, layers = int(config.hidden_size), int(config.num_hidden_layers)
     wide = getattr(config, "intermediate_size", None) or 4 * width
+    wide = max(wide) if isinstance(wide, list | tuple) else wide  # Gemma 3n has one for each layer
     size = 2 if bf16 or inner.dtype in (torch.bfloat16, torch.float16) else 4
     layer = (14 * width + 4 * int(wide)) * size
     saving = bool(getattr(inner, "is_gradient_checkpointing", False))
-    return float(layer + layers * width * size if saving else layers * layer)
+    base = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+    # where the engine does not know the head there are logits of all tokens, and their gradients
+    logits = 0 if getattr(base, "_own_head", True) else (2 * size + 8) * int(config.vocab_size)
+    return float(logits + (layer + layers * width * size if saving else layers * layer))
 
 
 def _bytes_of_training(model: nn.Module) -> int:

@@ -14,6 +14,7 @@ from po.engine.forward import attach_engine, completion_values, shares_prompts
 from po.engine.routers import has_router
 from po.methods.loss_state import LossState
 from po.methods.method import Method
+from po.models.loading import drops_out
 from po.models.sharding import keep_answers_exact
 from po.references.moving import FollowPolicy, MovingReference
 from po.references.sources import LiveReference, Reference, mismatched_part, text_part
@@ -86,6 +87,8 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
             check_classes(method, params, self.train_dataset, self.args.per_device_train_batch_size)
         speed = speed or SpeedSettings()
         attach_engine(self.model, sharing=speed.sharing == "auto")
+        if isinstance(self.reference, LiveReference):
+            attach_engine(self.reference.model, sharing=speed.sharing == "auto")
         use_kernels(self.model, speed)
         self._one_pass = speed.head == "fused" and is_separable(method, self.quantities)
         routed = router_aux_loss_coef > 0 and has_router(self.accelerator.unwrap_model(self.model))
@@ -107,7 +110,8 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
         reason = obstacle(
             self.method, self.params, self.accelerator, optimizer, router=self.router_aux_loss_coef > 0
         )
-        shared = shares_prompts(self.accelerator.unwrap_model(self.model))
+        model = self.accelerator.unwrap_model(self.model)
+        shared = shares_prompts(model) and not drops_out(model)
         return Piecewise(
             self.accelerator, self.method, obstacle=reason, shared=shared, budget=speed.token_budget
         )
