@@ -4,12 +4,14 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from benchmarks.gemm import synchronize
+from benchmarks.malloc import as_glibc_has_it
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,13 @@ class Side:
         name: for the table.
         model: what gets the gradients.
         step: number of a batch -> its loss, after forward and backward.
+        keeps: freed memory is kept for the next step, as our stages do; False for glibc as it is (on a CPU).
     """
 
     name: str
     model: Any
     step: Callable[[int], Tensor]
+    keeps: bool = True
 
     def gradients(self) -> list[Tensor]:
         """Those of the last step, which the model then forgets."""
@@ -66,13 +70,19 @@ def compare(sides: Sequence[Side], n_batches: int, device: str = "cpu") -> Mappi
         side.gradients()
     for number in range(n_batches):
         first: list[Tensor] = []
+        cold = False  # a side before gave all memory back
         for side in sides:
             entry = found[side.name]
-            synchronize(device)
-            started = time.perf_counter()
-            loss = side.step(number)
-            synchronize(device)
-            entry.seconds.append(time.perf_counter() - started)
+            if cold and side.keeps:
+                side.step(number)
+                side.gradients()
+            cold = not side.keeps and device == "cpu"
+            with as_glibc_has_it() if cold else nullcontext():
+                synchronize(device)
+                started = time.perf_counter()
+                loss = side.step(number)
+                synchronize(device)
+                entry.seconds.append(time.perf_counter() - started)
             entry.losses.append(float(loss))
             gradients = side.gradients()
             first = first or gradients

@@ -14,9 +14,11 @@ Models, Llama with random weights and untied embeddings, float32:
 matched    hidden 384, intermediate 1024, 10 layers, vocabulary  9,600: body 17.7 M, head  3.7 M
 real32k    hidden 512, intermediate 1376,  8 layers, vocabulary 32,000: body 25.3 M, head 16.4 M
 Opponents: TRL as shipped (its defaults but bf16, shuffled batches, live reference) and tuned (sorted batches,
-reference computed before, checkpointing on or off, whichever is faster). Ours runs on the same batches with
-stored reference values, which a grid computes once (`benchmarks.grid` counts that); a row with a live one
-stands beside it. On CUDA see `benchmarks.step_cuda`. `--quick`: the small model, one workload, few batches.
+reference computed before, checkpointing on or off, whichever is faster), both under glibc's allocator as it
+is: that our stages keep freed memory is one of our speed-ups (`experiments/memory.py`). TRL tuned is also
+timed with it. Ours runs on the same batches with stored reference values, which a grid computes once
+(`benchmarks.grid` counts that); a row with a live one stands beside it. On CUDA see `benchmarks.step_cuda`.
+`--quick`: the small model, one workload, few batches. Rows are also written to stderr as they are found.
 """
 
 import argparse
@@ -53,7 +55,9 @@ def measure(
         for workload in workloads:
             setting = Setting(MODELS[name], WORKLOADS[workload], n_batches, goals=CPU_GOALS[workload])
             bench = Bench(setting)
-            rows += _compared(bench)
+            found = _compared(bench)
+            print_table(found, sys.stderr)
+            rows += found
             benches.append(bench)
             peaks.append(peak_flops())
     rows.append(plain(f"GEMM peak of this run, {threads} threads, GFLOP/s", f"{max(peaks) / 1e9:.0f}"))

@@ -5,7 +5,7 @@ import importlib.util
 import statistics
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -18,6 +18,7 @@ from po.settings import SpeedSettings
 
 EXACT = 1e-4  # of loss, and of the gradient relative to its norm
 GEMM_GOAL, BF16_GOAL = 0.70, 1.6
+_KEPT = ", freed memory kept"
 TRL_IS_HERE = all(importlib.util.find_spec(name) is not None for name in ("trl", "datasets"))
 
 
@@ -114,7 +115,7 @@ class Bench:
         goals = self.setting.goals
         opponent = "TRL as shipped" if TRL_IS_HERE else "padded twin, live reference, checkpointed"
         sides = [
-            self._opponent(opponent, self.shuffled, live=True, checkpointing=True),
+            replace(self._opponent(opponent, self.shuffled, live=True, checkpointing=True), keeps=False),
             our_side("ours, stored reference", self.policy, self.shuffled, "dpo"),
             our_side("ours, live reference", self.policy, self.shuffled, "dpo", live=self.reference),
         ]
@@ -132,10 +133,10 @@ class Bench:
         goals, figure = self.setting.goals, self.figure("DPO")
         opponent = "TRL tuned" if TRL_IS_HERE else "padded twin, tuned"
         named = {how: f"{opponent}, {how}" for how in ("checkpointed", "not checkpointed")}
-        sides = [
-            self._opponent(name, self.ordered, live=False, checkpointing=how == "checkpointed")
-            for how, name in named.items()
-        ]
+        sides = []
+        for how, name in named.items():
+            side = self._opponent(name, self.ordered, live=False, checkpointing=how == "checkpointed")
+            sides += [replace(side, keeps=False), replace(side, name=f"{name}{_KEPT}")]
         twin = "padded twin, head on completions, not checkpointed"
         if TRL_IS_HERE:
             batches = collated(self.ordered, "dpo")
@@ -145,7 +146,7 @@ class Bench:
         sides.append(our_side("ours", self.policy, self.ordered, "dpo"))
         found, rows = self.run("dpo", self.ordered, sides)
         tuned = self._tuned(figure, found, list(named.values()), goals.tuned if goals else None)
-        for name in (twin, plainly):
+        for name in (*(f"{name}{_KEPT}" for name in named.values()), twin, plainly):
             if name in found:
                 tuned.append(self.ratio(f"{figure}, {name} / ours", found[name], found["ours"], None))
         return tuned + rows
@@ -157,7 +158,7 @@ class Bench:
         goals, figure = self.setting.goals, self.figure("SimPO", "G3")
         shipped, shuffled, ordered = "TRL as shipped", self.shuffled, self.ordered
         sides = [
-            trl_simpo(shipped, self.policy, shuffled, checkpointing=True),
+            replace(trl_simpo(shipped, self.policy, shuffled, checkpointing=True), keeps=False),
             our_side("ours", self.policy, shuffled, "simpo"),
         ]
         found, rows = self.run("simpo", shuffled, sides)

@@ -44,8 +44,14 @@ def attend_by_groups(
         dropout: chance of each weight.
 
     Returns:
-        (1, heads, tokens, width of values).
+        (1, heads, tokens, width of values), of the dtype of ``value``. On a CPU bfloat16 is computed in
+        float32: its kernel's backward pass takes twice as long in bfloat16.
     """
+    narrow = value.dtype in (torch.bfloat16, torch.float16)
+    if query.device.type == "cpu" and (narrow or torch.is_autocast_enabled("cpu")):
+        with torch.autocast("cpu", enabled=False):
+            q, k, v = query.float(), key.float(), value.float()
+            return attend_by_groups(q, k, v, segments, scaling, cap, dropout).to(value.dtype)
     if not query.is_cuda and (heads := query.shape[1] // key.shape[1]) > 1:
         key, value = key.repeat_interleave(heads, dim=1), value.repeat_interleave(heads, dim=1)
     bins = segments.once("bins", lambda: _bins(segments.row.groups))
