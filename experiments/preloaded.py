@@ -4,7 +4,9 @@ A stage forked from it would otherwise look through half a million objects of li
 pages, whenever it collects: transformers does so at the start of every training.
 """
 
+import atexit
 import gc
 
 gc.collect()
 gc.freeze()
+atexit.register(gc.unfreeze)  # libraries count at the end what was not collected
