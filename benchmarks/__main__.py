@@ -1,6 +1,6 @@
 """Run every benchmark and print one table.
 
-python -m benchmarks            # half an hour on two cores; TRL and vLLM where they are installed
+python -m benchmarks            # two hours on two cores; TRL and vLLM where they are installed
 """
 
 import importlib

@@ -6,7 +6,7 @@ import warnings
 import pytest
 import torch
 from tiny_models import DECODER, sharpened, tiny
-from tiny_sharing import assert_same, both_ways, candidates, values_and_gradients
+from tiny_sharing import COMPLETIONS, LONG_PROMPTS, assert_same, both_ways, candidates, values_and_gradients
 from tiny_training import VOCABULARY, random_pairs, tiny_llama
 from tiny_vision import tiny_gemma3, tiny_llava, tiny_qwen2_vl
 from torch.distributed.utils import _apply_to_tensors
@@ -80,6 +80,8 @@ def test_prompts_are_shared(name):
     attention = "eager" if name == "ctrl" else "sdpa"
     make = lambda: built(name, SHARING[name], attention)  # noqa: E731
     assert_same(both_ways(make, Collator("ranked")(candidates(4))))
+    skipped = Collator("ranked")(candidates(3, **LONG_PROMPTS))  # by the last layer, which most of them allow
+    assert_same(both_ways(make, skipped, asked=COMPLETIONS))
 
 
 @pytest.mark.parametrize("name", ALONE)

@@ -14,6 +14,8 @@ from po.engine.token_values import Asked
 from po.references.sources import text_part
 
 EVERYTHING = Asked(collision=True, entropy=True, tokens=True, prompt=True)
+COMPLETIONS = replace(EVERYTHING, prompt=False)
+LONG_PROMPTS = {"prompt": (20, 30), "completion": (1, 6)}
 
 
 def values_and_gradients(model, batch, asked=EVERYTHING):
@@ -24,9 +26,9 @@ def values_and_gradients(model, batch, asked=EVERYTHING):
     return {name: value.detach() for name, value in values.items()}, gradients(model, loss)
 
 
-def both_ways(make, batch, router=False, change=lambda model: model):
+def both_ways(make, batch, router=False, change=lambda model: model, asked=EVERYTHING):
     """What a model gives packed, and what its twin gives padded; ``change`` is done to both when attached."""
-    asked, batch = replace(EVERYTHING, router=router), text_part(batch)
+    asked, batch = replace(asked, router=router), text_part(batch)
     packed, plain = (attach_engine(make(), sharing=sharing) for sharing in (True, False))
     target = packed.get_base_model() if hasattr(packed, "get_base_model") else packed
     assert target._shares

@@ -31,6 +31,17 @@ class _Kept:
         self.found: dict[Any, Any] = {}
 
 
+class Attended(Exception):
+    """Leaves a layer at the end of its attention."""
+
+
+@dataclass(eq=False)
+class Reading:
+    """A layer's attention to all tokens, (1, tokens, heads, width); None until it was computed."""
+
+    found: Tensor | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Segments:
     """Stands for the mask of a packed row: who attends to whom, and within which window.
@@ -38,11 +49,15 @@ class Segments:
     Attributes:
         row: the packed row.
         window: a token attends to itself and to this number less one before it; None to all before.
+        read: tokens whose hidden states are read, (reads,); None for all.
+        reading: given in a layer that goes on with the tokens of ``read`` (``po.engine.last_layer``).
         kept: masks and the like, made once for all layers; shared by all windows.
     """
 
     row: Packed
     window: int | None = None
+    read: Tensor | None = None
+    reading: Reading | None = None
     kept: _Kept = field(default_factory=_Kept)
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
@@ -67,9 +82,14 @@ def packed_name(implementation: str) -> str:
 
 
 @contextlib.contextmanager
-def packed_attention(row: Packed) -> Iterator[None]:
-    """Within, a model that makes its masks makes them for a packed row."""
-    token = _current.set(Segments(row))
+def packed_attention(row: Packed, read: Tensor | None = None) -> Iterator[None]:
+    """Within, a model that makes its masks makes them for a packed row.
+
+    Args:
+        row: the packed row.
+        read: tokens whose hidden states are read; None for all.
+    """
+    token = _current.set(Segments(row, read=read))
     try:
         yield
     finally:
@@ -100,6 +120,9 @@ def _attend(
                 module, query, key, value, attention_mask, **kwargs
             )
         return result
+    reading, read = attention_mask.reading, attention_mask.read
+    if reading is not None and reading.found is not None and read is not None:
+        return reading.found.index_select(1, read), None
     strange = {name for name, given in kwargs.items() if given is not None} - _KNOWN
     if strange or not kwargs.get("is_causal", True):
         raise TypeError(f"{type(module).__name__} attends with {', '.join(sorted(strange)) or 'no order'}")
@@ -108,7 +131,11 @@ def _attend(
     scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
     cap, dropout = kwargs.get("softcap"), kwargs.get("dropout", 0.0)
     found = _on_device(query, plain)(query, key, value, attention_mask, scaling, cap, dropout)
-    return found.transpose(1, 2).contiguous(), None  # some models take a view of it
+    found = found.transpose(1, 2).contiguous()  # some models take a view of it
+    if reading is not None:
+        reading.found = found
+        raise Attended
+    return found, None
 
 
 @contextlib.contextmanager

@@ -205,6 +205,8 @@ def _values(
     row, before = scored.nonzero(as_tuple=True)
     targets = rows.ids[row, before + 1]
     more = dict(extra) | ({"output_router_logits": True} if asked.router else {})
+    if packed is not None and not (asked.router or is_sharded(model)):
+        more["read"] = packed.places(row, before)
     if model._own_head:
         output = _body(model, rows, packed, more, model.base_model)
         head, vocabulary = _head(model)

@@ -55,6 +55,12 @@ class Packed:
     group: Int[Tensor, " tokens"]
     groups: tuple[Group, ...]
 
+    def places(self, rows: Int[Tensor, " some"], columns: Int[Tensor, " some"]) -> Int[Tensor, " places"]:
+        """Where tokens of the padded batch stand, in the order of the row, each place once."""
+        named = torch.zeros_like(self.part, dtype=torch.bool)
+        named[self.place[rows, columns]] = True
+        return named.nonzero().squeeze(1)
+
 
 def pack(
     ids: Int[Tensor, "rows length"],

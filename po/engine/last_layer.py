@@ -1,0 +1,81 @@
+"""The last layer works for the tokens whose hidden states are read, and for no others.
+
+A loss reads the states that predict completions. Earlier layers need the states of the prompt too, for what
+later ones attend to; behind the last layer's attention nobody asks for them. So that layer is called twice:
+for all tokens, and left at the end of its attention; then for the tokens that are read, which get what the
+attention has found for them. Its keys and its attention stay whole; projection and feed-forward, three
+quarters of a layer, skip the prompts, forward and backward.
+"""
+
+import contextlib
+import types
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from po.engine.attention import Attended, Reading, Segments
+
+_PAYS = (
+    0.75  # of the tokens may be read: a quarter of the layer, up to its attention, is computed for them twice
+)
+
+
+def trim_last_layer(model: Any) -> None:
+    """Lets the last layer skip what is not read of packed rows; does nothing where none is found.
+
+    Args:
+        model: of transformers, with an attention that takes packed rows.
+    """
+    layer = _last_layer(model)
+    if layer is not None and "_whole_forward" not in layer.__dict__:
+        layer._whole_forward = layer.forward
+        layer.forward = types.MethodType(_forward, layer)
+
+
+def restore_last_layer(model: Any) -> None:
+    """Takes back what ``trim_last_layer`` did."""
+    layer = _last_layer(model)
+    if layer is not None and "_whole_forward" in layer.__dict__:
+        del layer.forward, layer._whole_forward
+
+
+def _last_layer(model: Any) -> Any:
+    """The last of the one list that has as many layers as the configuration says."""
+    count = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    lists = [
+        one for one in model.base_model.modules() if isinstance(one, nn.ModuleList) and len(one) == count
+    ]
+    return lists[0][-1] if len(lists) == 1 else None
+
+
+def _forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+    """Stands in for the layer's ``forward``; states of tokens that are not read are 0."""
+    segments = next((one for one in (*args, *kwargs.values()) if isinstance(one, Segments)), None)
+    if segments is None or segments.read is None or torch.compiler.is_compiling():
+        return self._whole_forward(*args, **kwargs)
+    read, tokens = segments.read, segments.row.ids.shape[1]
+    if len(read) > _PAYS * tokens:
+        return self._whole_forward(*args, **kwargs)
+    noted = replace(segments, reading=Reading())
+
+    def call(change: Callable[[Any], Any]) -> Any:
+        return self._whole_forward(
+            *(change(one) for one in args), **{name: change(one) for name, one in kwargs.items()}
+        )
+
+    def few(given: Any) -> Any:
+        if isinstance(given, tuple):
+            return tuple(few(one) for one in given)
+        if isinstance(given, Tensor) and given.dim() > 1 and given.shape[:2] == (1, tokens):
+            return given.index_select(1, read)
+        return noted if given is segments else given
+
+    with contextlib.suppress(Attended):
+        call(lambda given: noted if given is segments else given)
+    found = call(few)
+    states, *others = found if isinstance(found, tuple) else (found,)
+    spread = states.new_zeros(1, tokens, *states.shape[2:]).index_copy(1, read, states)
+    return (spread, *others) if isinstance(found, tuple) else spread
