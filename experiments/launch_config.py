@@ -32,9 +32,9 @@ def configured(config: str | None, n_processes: int) -> dict[str, str]:
         args, environment = _accelerated(path, n_processes)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"--config {path}: accelerate cannot use it: {error}") from error
-    if not args.multi_gpu and not torch.cuda.is_available():
+    if args.use_fsdp and not torch.cuda.is_available():
         sys.stderr.write(
-            f"{path}: no GPU here, and only GPUs share a model: each process holds a whole one\n"
+            f"{path}: no GPU here, and FSDP2 shares a model between GPUs only: each process holds a whole one\n"
         )
     return environment
 

@@ -34,7 +34,7 @@ class WholeGradients(TrainerCallback):
         self.steps = []
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
-        found = {name: p.grad for name, p in model.named_parameters()}
+        found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
         self.steps.append({n: g.full_tensor() if sharded(g) else g.clone() for n, g in found.items()})
 
 

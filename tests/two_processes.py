@@ -9,23 +9,24 @@ TIMEOUT_S = 90.0
 CONFIGS = pathlib.Path(__file__).parent.parent / "po" / "configs"
 
 
-def in_two_processes(folder, work, sharded=False):
+def in_two_processes(folder, work, sharded=False, config="fsdp2"):
     """Runs ``work(rank)`` in two processes of one group; fails unless both end well.
 
     Args:
         folder: where the file lies by which they meet.
         work: sees RANK and WORLD_SIZE as a launcher sets them, and an initialized torch.distributed.
-        sharded: as under ``po/configs/fsdp2.yaml``.
+        sharded: as under ``po/configs/{config}.yaml``.
+        config: ``fsdp2`` or ``zero3``.
     """
-    children = start_two_processes(folder, work, sharded)
+    children = start_two_processes(folder, work, sharded, config)
     codes = [wait(child, TIMEOUT_S) for child in children]
     assert codes == [0, 0], codes
 
 
-def start_two_processes(folder, work, sharded=False):
+def start_two_processes(folder, work, sharded=False, config="fsdp2"):
     """The ids of the two processes, which are not waited for."""
     (folder / "group").unlink(missing_ok=True)
-    environment = launched(CONFIGS / "fsdp2.yaml")[1] if sharded else {}
+    environment = launched(CONFIGS / f"{config}.yaml")[1] if sharded else {}
     return [fork(lambda rank=rank: _one(folder, rank, work, environment)) for rank in range(2)]
 
 
@@ -54,7 +55,7 @@ def _one(folder, rank, work, environment):
     os.environ |= {"LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
     for state in (AcceleratorState, GradientState, PartialState):  # of the process that forked
         state._reset_state()
-    if environment:
+    if "ACCELERATE_USE_FSDP" in environment:
         _count_cpus_as_gpus()
     dist.init_process_group("gloo", init_method=f"file://{folder / 'group'}", rank=rank, world_size=2)
     try:
