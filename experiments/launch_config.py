@@ -34,7 +34,7 @@ def configured(config: str | None, n_processes: int) -> dict[str, str]:
         raise ValueError(f"--config {path}: accelerate cannot use it: {error}") from error
     if args.use_fsdp and not torch.cuda.is_available():
         sys.stderr.write(
-            f"{path}: no GPU here, and FSDP2 shares a model between GPUs only: each process holds a whole one\n"
+            f"{path}: no GPU here, and FSDP2 shares a model between GPUs only: each process has it whole\n"
         )
     return environment
 

@@ -1,6 +1,6 @@
 """A policy that DeepSpeed shards between two gloo processes (ZeRO-3) trains as a whole one does.
 
-Runs where deepspeed is installed (`pip install --no-build-isolation deepspeed`); `make test` does not ask for it.
+Runs where deepspeed is installed (`pip install --no-build-isolation deepspeed`), which `make test` does not do.
 """
 
 import importlib.util
@@ -10,7 +10,8 @@ import torch
 from test_distributed_sharding import CASES, losses, trained
 from two_processes import in_two_processes
 
-pytestmark = pytest.mark.skipif(not importlib.util.find_spec("deepspeed"), reason="deepspeed is not installed")
+DEEPSPEED = importlib.util.find_spec("deepspeed")
+pytestmark = pytest.mark.skipif(not DEEPSPEED, reason="deepspeed is not installed")
 
 
 def norms(trainer):
@@ -18,7 +19,7 @@ def norms(trainer):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_policy_under_zero3_has_the_losses_gradients_and_weights_of_a_whole_one(tmp_path, name, monkeypatch):
+def test_a_policy_under_zero3_has_the_losses_and_weights_of_a_whole_one(tmp_path, name, monkeypatch):
     monkeypatch.setattr("po.engine.logps.CHUNK_BYTES", 4 * 60 * 32)
 
     def work(rank):
