@@ -1,6 +1,6 @@
 """A policy that DeepSpeed shards between two gloo processes (ZeRO-3) trains as a whole one does.
 
-Runs where deepspeed is installed (`pip install --no-build-isolation deepspeed`), which `make test` does not do.
+Runs where deepspeed is installed (`pip install --no-build-isolation deepspeed`); `make test` leaves it out.
 """
 
 import importlib.util
