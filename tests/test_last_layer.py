@@ -131,3 +131,11 @@ def test_a_layer_that_does_not_bear_it_is_left_as_it_was():
     batch = long_prompts()
     found, expected = (completion_values(one, batch)[0]["logps"] for one in (model, plain))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-5)
+
+
+def test_a_forward_that_others_have_replaced_stays():
+    model = tiny_llama()
+    plain = last(model).forward
+    last(model).forward = theirs = lambda *args, **kwargs: plain(*args, **kwargs)
+    attach_engine(model)
+    assert model._shares and last(model).forward is theirs

@@ -18,19 +18,20 @@ from torch import Tensor, nn
 
 from po.engine.attention import Attended, Reading, Segments
 
-_PAYS = (
-    0.75  # of the tokens may be read: a quarter of the layer, up to its attention, is computed for them twice
-)
+_PAYS = 0.75  # of the tokens may be read: up to its attention, the layer is computed twice for these
 
 
 def trim_last_layer(model: Any) -> None:
-    """Lets the last layer skip what is not read of packed rows; does nothing where none is found.
+    """Lets the last layer skip what is not read of packed rows.
+
+    Does nothing where none is found, or where others stand in for its forward already: hooks that move
+    weights between devices, say, must not be left in the middle.
 
     Args:
         model: of transformers, with an attention that takes packed rows.
     """
     layer = _last_layer(model)
-    if layer is not None and "_whole_forward" not in layer.__dict__:
+    if layer is not None and "forward" not in layer.__dict__:
         layer._whole_forward = layer.forward
         layer.forward = types.MethodType(_forward, layer)
 
