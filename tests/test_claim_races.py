@@ -14,13 +14,16 @@ from experiments.stage_process import run_stage
 from experiments.stage_status import effective_state, read_status
 
 N_STAGES = 20
+N_SURE_KILLS = 10  # of owners whose stage runs: no stage ends before, however slow the machine is
 RACING_STAGE = """
 import os, pathlib, time
+from processes import TIMEOUT_S, until
 
 def main(argv):
     folder, runs = pathlib.Path(argv[0]), os.open(argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(runs, f"{folder.name} {os.getpid()} {time.monotonic_ns()}\\n".encode())
     os.close(runs)
+    until((folder.parent / "may_end").exists, TIMEOUT_S)
     time.sleep(float(argv[2]))
     (folder / "result").write_text(str(os.getpid()))
     return 0
@@ -32,8 +35,8 @@ def make_cells(tmp_path, monkeypatch):
     (tmp_path / "racing_stage.py").write_text(RACING_STAGE)
     monkeypatch.syspath_prepend(str(tmp_path))
 
-    def make(seconds):
-        folders = [tmp_path / f"cell-{index}" for index in range(N_STAGES)]
+    def make(seconds, n_stages=N_STAGES):
+        folders = [tmp_path / f"cell-{index}" for index in range(n_stages)]
         for folder in folders:
             folder.mkdir()
             command = StageCommand(
@@ -65,17 +68,29 @@ def race(folders, seed):
 
 
 def runs_by_cell(folders):
-    runs = defaultdict(list)
-    for line in (folders[0].parent / "runs.txt").read_text().splitlines():
+    runs, file = defaultdict(list), folders[0].parent / "runs.txt"
+    for line in file.read_text().splitlines() if file.exists() else ():
         cell, pid, start_ns = line.split()
         runs[cell].append((int(start_ns), int(pid)))
     return {folder: sorted(runs[folder.name]) for folder in folders}
+
+
+def owners(folders):
+    """Pids of those that hold a claim."""
+    states = [claim_state(folder, "train") for folder in folders]
+    return {state.owner.pid for state in states if state.kind == "held" and state.owner}
+
+
+def running(folders):
+    """Pids of the owners whose stage has begun: to kill one makes its stage run again."""
+    return owners(folders) & {pid for runs in runs_by_cell(folders).values() for _, pid in runs}
 
 
 @pytest.mark.parametrize("n_racers", [2, 8, 50])
 def test_racing_processes_do_every_stage_exactly_once(tmp_path, make_cells, n_racers):
     cells = make_cells(seconds=0.004)
     racers = [fork(lambda seed=seed: race(cells, seed)) for seed in range(n_racers)]
+    (tmp_path / "may_end").touch()
     (tmp_path / "go").touch()
     assert [wait(pid) for pid in racers] == [0] * n_racers
     for folder, runs in runs_by_cell(cells).items():
@@ -100,9 +115,12 @@ def be_element(index, restart, kills):
     os.kill = say_so_and_kill
 
 
-def requeue(cells, racers, kills, n_times):
-    """Starts elements anew whose earlier copies live; returns all copies, by element."""
-    order, end = random.Random(2), time.monotonic() + TIMEOUT_S
+def requeue(cells, kills, n_times):
+    """Starts elements anew whose earlier copies live, one for each cell; returns all copies, by element.
+
+    The first copies hold all cells, so that a second copy can have no other than that of its own first.
+    """
+    order = random.Random(2)
 
     def copy(index, restart):
         def work():
@@ -111,13 +129,17 @@ def requeue(cells, racers, kills, n_times):
 
         return fork(work)
 
-    copies = {index: [copy(index, 0)] for index in range(racers)}
+    copies = {index: [copy(index, 0)] for index in range(len(cells))}
     (cells[0].parent / "go").touch()
+    until(lambda: len(running(cells)) == len(cells), TIMEOUT_S)
+    for index in range(len(cells)):
+        second = copy(index, 1)
+        copies[index].append(second)
+        until(lambda second=second: second in running(cells), TIMEOUT_S)
+    (cells[0].parent / "may_end").touch()
     for _ in range(n_times):
-        assert time.monotonic() < end
         time.sleep(0.02)
-        owners = {claim_state(folder, "train").owner for folder in cells}
-        holding = sorted(index for index in copies if copies[index][-1] in {o.pid for o in owners if o})
+        holding = sorted(index for index in copies if copies[index][-1] in owners(cells))
         index = order.choice(holding or sorted(copies))
         copies[index].append(copy(index, len(copies[index])))
     return copies
@@ -133,9 +155,9 @@ def first_kills(kills):
 
 
 def test_requeued_elements_end_their_earlier_copies_and_no_stage_is_run_twice_at_a_time(tmp_path, make_cells):
-    cells, kills = make_cells(seconds=0.2), tmp_path / "kills.txt"
+    cells, kills = make_cells(seconds=0.2, n_stages=8), tmp_path / "kills.txt"
     kills.touch()
-    copies = requeue(cells, racers=8, kills=kills, n_times=25)
+    copies = requeue(cells, kills, n_times=17)
     codes = {pid: wait(pid) for pids in copies.values() for pid in pids}
     killed_ns = first_kills(kills)
     assert set(codes.values()) == {0, -signal.SIGKILL}, "some are killed, or nothing was tested"
@@ -151,14 +173,16 @@ def test_requeued_elements_end_their_earlier_copies_and_no_stage_is_run_twice_at
 
 def kill_and_replace(cells, racers, n_kills):
     """Kills racers, more than half of them owners of a claim; returns when each was killed."""
-    order, killed_ns, seed, end = random.Random(1), {}, len(racers), time.monotonic() + TIMEOUT_S
+    order, killed_ns, seed = random.Random(1), {}, len(racers)
     while len(killed_ns) < n_kills:
-        assert time.monotonic() < end
         time.sleep(0.003)
-        states = [claim_state(folder, "train") for folder in cells]
-        owners = {state.owner.pid for state in states if state.kind == "held"} & racers
-        pool = sorted(owners if owners and (len(killed_ns) < 10 or order.random() < 0.5) else racers)
-        victim = order.choice(pool)
+        if len(killed_ns) < N_SURE_KILLS:
+            until(lambda: running(cells) & racers, TIMEOUT_S)
+            pool = running(cells) & racers
+        else:
+            (cells[0].parent / "may_end").touch()
+            pool = (owners(cells) & racers if order.random() < 0.5 else set()) or racers
+        victim = order.choice(sorted(pool))
         killed_ns[victim] = time.monotonic_ns()
         os.kill(victim, signal.SIGKILL)
         os.waitpid(victim, 0)
@@ -186,4 +210,4 @@ def test_racers_killed_and_started_again_lose_no_stage_and_complete_none_twice(
         assert (status.state, status.pid) == ("done", runs[-1][1])
         assert claim_state(folder, "train").kind != "held"
         n_runs += len(runs)
-    assert n_runs > N_STAGES, "no owner was killed, so nothing was tested"
+    assert n_runs >= N_STAGES + N_SURE_KILLS, "stages of the killed, begun, are run again"
