@@ -11,7 +11,8 @@ from po.data.templates import render
 from po.engine.forward import attach_engine, completion_logps
 from po.faults import InputFault
 from po.models.loading import load_tokenizer, write_json
-from po.references import shared_logps
+from po.references import values
+from po.references.store import PartFiles
 from po.training.collate import Collator
 
 PAIRS = [
@@ -65,15 +66,15 @@ def results(cell, name="toy"):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """How many pairs a model was asked for in each call."""
+    """How many pairs a model was asked for in each batch."""
     calls = []
-    original = shared_logps.reference_values
+    asker = values._asker
 
-    def counted(model, rows, precision):
-        calls.append(len(rows))
-        return original(model, rows, precision)
+    def counting(*arguments):
+        ask = asker(*arguments)
+        return lambda rows: calls.append(len(rows)) or ask(rows)
 
-    monkeypatch.setattr(shared_logps, "reference_values", counted)
+    monkeypatch.setattr(values, "_asker", counting)
     return calls
 
 
@@ -135,22 +136,24 @@ def test_other_pairs_of_the_same_number_are_asked_anew(cells, pair_file, tmp_pat
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(cells, pair_file, monkeypatch, asked):
-    monkeypatch.setattr(shared_logps, "PART", 3)
-    write, written = shared_logps._write, []
+    monkeypatch.setattr(values, "_TOKENS_A_BATCH", 1)  # each pair is a batch
+    monkeypatch.setattr(values, "_BATCHES_A_PART", 3)
+    write, written = PartFiles.write, []
 
-    def interrupted(path, values):
+    def interrupted(parts, number, *what):
         if len(written) == 2:
             raise KeyboardInterrupt
-        written.append(path)
-        write(path, values)
+        written.append(number)
+        write(parts, number, *what)
 
-    monkeypatch.setattr(shared_logps, "_write", interrupted)
+    monkeypatch.setattr(PartFiles, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(cells[0], pair_file)
     assert not list(cells[0].glob("preferences/*/preferences.json"))
-    monkeypatch.setattr(shared_logps, "_write", write)
+    assert len(asked) == 7
+    monkeypatch.setattr(PartFiles, "write", write)
     run(cells[0], pair_file)
-    assert asked == [3, 3, 1, 1]  # the third part was computed but never written
+    assert len(asked) == 7 + 1, "of the third part, which was computed but never written"
     assert len(results(cells[0])[0]) == 7
 
 

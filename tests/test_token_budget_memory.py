@@ -6,7 +6,7 @@ from test_token_budget import assert_same_training, log_of, trained
 from tiny_training import tiny_llama
 
 from po.settings import SpeedSettings
-from po.training.token_budget import budget_for, bytes_per_token
+from po.training.token_budget import budget_for, bytes_per_token, bytes_to_come
 
 MESSAGE = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79 GiB"
 
@@ -137,3 +137,16 @@ def test_layers_of_several_widths_and_unknown_heads_are_counted():
     assert bytes_per_token(model, bf16=False) == plain
     model._own_head = False
     assert bytes_per_token(model, bf16=False) == plain + (2 * 4 + 8) * model.config.vocab_size
+
+
+def test_gradients_and_moments_that_are_there_are_not_counted_again():
+    model = torch.nn.Linear(10, 5)  # 55 numbers of 4 bytes
+    model.bias.requires_grad_(False)
+    optimizer = torch.optim.AdamW([model.weight])
+    assert bytes_to_come(model, optimizer) == 3 * 50 * 4
+    model(torch.ones(1, 10)).sum().backward()
+    assert bytes_to_come(model, optimizer) == 2 * 50 * 4
+    optimizer.step()
+    assert bytes_to_come(model, optimizer) == 0
+    optimizer.zero_grad()
+    assert bytes_to_come(model, optimizer) == 50 * 4

@@ -73,7 +73,7 @@ class PartFiles:
         self.folder.mkdir(parents=True, exist_ok=True)
         # Without locks (po.references.lock) another process may have come to the end and removed the folder.
         with contextlib.suppress(FileNotFoundError):
-            _write(self.folder / str(number), save)
+            write_whole(self.folder / str(number), save)
 
 
 def is_filled(folder: Path) -> bool:
@@ -103,7 +103,7 @@ def publish(folder: Path, content: Content, found: Mapping[str, Array]) -> None:
     files = {}
     for kind, values in found.items():
         path = folder / f"{kind}.npy"
-        _write(path, partial(np.save, arr=values))
+        write_whole(path, partial(np.save, arr=values))
         files[path.name] = _sha256(path)
     write_json(folder / FACTS, {"schema": 1, **content.document(), "files": files})
 
@@ -150,8 +150,13 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _write(path: Path, save: Callable[[IO[bytes]], Any]) -> None:
-    """A file under another name first, flushed to the disk, then renamed."""
+def write_whole(path: Path, save: Callable[[IO[bytes]], Any]) -> None:
+    """Writes a file under another name first, flushed to the disk, then renamed.
+
+    Args:
+        path: the file, which is replaced where it exists.
+        save: writes its content.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as file:
         save(file)

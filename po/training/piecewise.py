@@ -86,11 +86,14 @@ class Piecewise:
         self._obstacle, self._shared = obstacle, shared
         self._sharded: bool | None = None
 
-    def run(self, model: nn.Module, batch: Batch, step: Step, undo: Callable[[], None]) -> Tensor:
+    def run(
+        self, model: nn.Module, optimizer: Any, batch: Batch, step: Step, undo: Callable[[], None]
+    ) -> Tensor:
         """The loss of a micro-batch after its backward pass, detached.
 
         Args:
             model: that is trained, wrapped as it is for training.
+            optimizer: its own, of torch.
             batch: as the collator made it, on its device.
             step: for each piece.
             undo: takes back what ``step`` noted beside gradients.
@@ -106,7 +109,7 @@ class Piecewise:
                 raise
         begun = any(parameter.grad is not None for parameter in model.parameters())
         while True:
-            pieces = self._pieces(model, batch)
+            pieces = self._pieces(model, optimizer, batch)
             try:
                 return self._all(model, batch, pieces, step)
             except RuntimeError as error:
@@ -124,14 +127,13 @@ class Piecewise:
             model.zero_grad()
             clear_device_cache(garbage_collection=True)
 
-    def _pieces(self, model: nn.Module, batch: Batch) -> list[Piece]:
+    def _pieces(self, model: nn.Module, optimizer: Any, batch: Batch) -> list[Piece]:
         """The pieces of a batch; of one that must stay whole none, or a single one that cannot be smaller."""
         if self._sharded is None:
             self._sharded = is_sharded(model)
         if self.budget is None:
-            self.budget = automatic_budget(
-                self._accelerator.unwrap_model(model), bf16=self._accelerator.mixed_precision == "bf16"
-            )
+            plain, bf16 = self._accelerator.unwrap_model(model), self._accelerator.mixed_precision == "bf16"
+            self.budget = automatic_budget(plain, optimizer, bf16=bf16)
         whole = not can_be_split(batch)
         examples = [] if whole else examples_of(batch, self._layout, shared=self._shared)
         most_pieces = max(1, len(examples))

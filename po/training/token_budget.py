@@ -10,21 +10,22 @@ _ON_CUDA = (1024, 16384)  # tokens: fewer leave the device idle, more gain nothi
 _SHARE = 0.5  # of the free memory: the estimate below is rough
 
 
-def automatic_budget(model: nn.Module, *, bf16: bool) -> int:
+def automatic_budget(model: nn.Module, optimizer: Any, *, bf16: bool) -> int:
     """A number of tokens whose activations fit.
 
-    On CUDA it is estimated from the memory that is free before the first step, less what gradients and an
-    AdamW will take, and is a power of two, so that a little more or less memory changes nothing.
+    On CUDA it is estimated from the memory that is free before the first step, less what gradients and the
+    moments of an AdamW will take, and is a power of two, so that a little more or less changes nothing.
 
     Args:
         model: a language model of transformers on its device, sharded or not.
+        optimizer: of torch; after a resume its moments are there already.
         bf16: it computes in bfloat16 under autocast.
     """
     device = next(model.parameters()).device
     if device.type != "cuda":
         return _ON_CPU
     reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    free = torch.cuda.mem_get_info(device)[0] + reusable - _bytes_of_training(model)
+    free = torch.cuda.mem_get_info(device)[0] + reusable - bytes_to_come(model, optimizer)
     return budget_for(free, bytes_per_token(model, bf16=bf16))
 
 
@@ -61,8 +62,17 @@ def bytes_per_token(model: Any, *, bf16: bool) -> float:
     return float(logits + (layer + layers * width * size if saving else layers * layer))
 
 
-def _bytes_of_training(model: nn.Module) -> int:
-    """Gradients and both moments of AdamW, of the part of the weights that lies here."""
-    trained = (p for p in model.parameters() if p.requires_grad)
-    local = (p.to_local() if hasattr(p, "to_local") else p for p in trained)
-    return sum(3 * p.numel() * p.element_size() for p in local)
+def bytes_to_come(model: nn.Module, optimizer: Any) -> int:
+    """What gradients and both moments of AdamW will take for the weights that lie here, in bytes.
+
+    Args:
+        model: sharded or not.
+        optimizer: of torch. What it and the weights have already is not counted: it is not free any more.
+    """
+    total = 0
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            local = parameter.to_local() if hasattr(parameter, "to_local") else parameter
+            copies = (parameter.grad is None) + 2 * (not optimizer.state.get(parameter))
+            total += copies * local.numel() * local.element_size()
+    return total

@@ -135,7 +135,8 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
             loss: Tensor = whole(model, dict(piece), num_items_in_batch)
             return loss
 
-        return self.piecewise.run(model, inputs, step, restorer(self._means["train"]))
+        undo = restorer(self._means["train"])
+        return self.piecewise.run(model, self.optimizer, inputs, step, undo)
 
     def compute_loss(
         self,
