@@ -127,7 +127,7 @@ class CellValues:
             if self._method is None or not self._method.batch_coupled:
                 return None
             return (
-                f"per_device_batch_size: {self._method.name} compares the examples of a micro-batch, so that "
+                f"per_device_batch_size: a loss of {self._method.name} depends on its micro-batch, so that "
                 "its size is a hyperparameter; give a number in place of auto"
             )
         if total % each:

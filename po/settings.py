@@ -161,7 +161,7 @@ def _recipe(train: Mapping[str, Any], root: Path) -> Recipe:
     training = _training(train["training"])
     if training.per_device_batch_size == "auto" and method.batch_coupled:
         raise MethodError(
-            f"{method.name} compares the examples of a batch: per_device_batch_size must be a number"
+            f"{method.name}: losses depend on the micro-batch; per_device_batch_size must be a number"
         )
     return Recipe(method=method, params=params, training=training, data=root / train["data"])
 

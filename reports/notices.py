@@ -42,7 +42,7 @@ def licences(columns: Sequence[Column]) -> list[str]:
 
 
 def coupled(cells: Sequence[Cell]) -> list[str]:
-    """Methods whose loss reads a whole micro-batch, so that its size is one of their hyperparameters."""
+    """Methods whose loss depends on a micro-batch as a whole, so that its size is a hyperparameter."""
     sizes: dict[str, set[int]] = {}
     for cell in cells:
         train = cell.record.get("train") or {}
@@ -50,7 +50,7 @@ def coupled(cells: Sequence[Cell]) -> list[str]:
             each = train["training"]["per_device_batch_size"]
             sizes.setdefault(str(cell.record["method_name"]), set()).add(each)
     return [
-        f"{name}: the loss of one example depends on the others of its micro-batch (here of "
+        f"{name}: the loss of one example depends on its micro-batch (here of "
         f"{' or '.join(map(str, sorted(found)))}), so that size is a hyperparameter."
         for name, found in sorted(sizes.items())
     ]

@@ -90,7 +90,7 @@ def test_auto_is_refused_for_a_method_that_compares_the_examples_of_a_micro_batc
     training = {"global_batch_size": 8, "per_device_batch_size": "auto"}
     fault = only_fault(tmp_path, methods=methods, training=training)
     assert fault == (
-        "methods.kto: per_device_batch_size: kto compares the examples of a micro-batch, so that its size "
+        "methods.kto: per_device_batch_size: a loss of kto depends on its micro-batch, so that its size "
         "is a hyperparameter; give a number in place of auto"
     )
     methods["kto"] = {"from": "sft", "params": {"per_device_batch_size": 4}}
@@ -142,6 +142,6 @@ def test_a_coupled_method_with_auto_is_refused_in_training_too(tmp_path: Path) -
     (folder / "cell.json").write_text(json.dumps(cell))
     change_training(folder, per_device_batch_size="auto")
     with pytest.raises(
-        InputFault, match="aot compares the examples of a batch: per_device_batch_size must be"
+        InputFault, match="aot: losses depend on the micro-batch; per_device_batch_size must be"
     ):
         read_settings(folder)

@@ -1,8 +1,11 @@
 """A device that runs out of memory gets smaller pieces, and the step is what it would have been."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from test_token_budget import assert_same_training, log_of, trained
+from tiny_models import tiny
 from tiny_training import tiny_llama
 
 from po.settings import SpeedSettings
@@ -139,14 +142,24 @@ def test_layers_of_several_widths_and_unknown_heads_are_counted():
     assert bytes_per_token(model, bf16=False) == plain + (2 * 4 + 8) * model.config.vocab_size
 
 
+def test_a_token_of_a_mixture_takes_the_experts_that_it_goes_to():
+    config = tiny("mixtral").config
+    one, several = (SimpleNamespace(config=config, dtype=torch.float32) for _ in range(2))
+    one.config = type(config)(**{**config.to_dict(), "num_experts_per_tok": 1})
+    assert config.num_experts_per_tok > 1
+    more = (config.num_experts_per_tok - 1) * 4 * config.intermediate_size * 4 * config.num_hidden_layers
+    assert bytes_per_token(several, bf16=False) - bytes_per_token(one, bf16=False) == more
+
+
 def test_gradients_and_moments_that_are_there_are_not_counted_again():
     model = torch.nn.Linear(10, 5)  # 55 numbers of 4 bytes
     model.bias.requires_grad_(False)
     optimizer = torch.optim.AdamW([model.weight])
-    assert bytes_to_come(model, optimizer) == 3 * 50 * 4
+    assert bytes_to_come(model, optimizer, bf16=False) == 3 * 50 * 4
+    assert bytes_to_come(model, optimizer, bf16=True) == 3 * 50 * 4 + 55 * 2
     model(torch.ones(1, 10)).sum().backward()
-    assert bytes_to_come(model, optimizer) == 2 * 50 * 4
+    assert bytes_to_come(model, optimizer, bf16=False) == 2 * 50 * 4
     optimizer.step()
-    assert bytes_to_come(model, optimizer) == 0
+    assert bytes_to_come(model, optimizer, bf16=False) == 0
     optimizer.zero_grad()
-    assert bytes_to_come(model, optimizer) == 50 * 4
+    assert bytes_to_come(model, optimizer, bf16=False) == 50 * 4

@@ -172,8 +172,8 @@ def test_a_batch_coupled_loss_depends_on_the_split_of_the_batch(tmp_path: Path) 
     from experiments.schema import Training
     from experiments.unit_identity import training_identity
 
-    coupled = replace(METHODS["dpo"], batch_coupled=True)
-    assert training_identity(Training(), coupled)["per_device_batch_size"] == 8
+    for coupled in (replace(METHODS["dpo"], batch_coupled=True), METHODS["kto"], METHODS["sampo"]):
+        assert training_identity(Training(), coupled)["per_device_batch_size"] == 8
     assert "per_device_batch_size" not in training_identity(Training(), METHODS["dpo"])
 
 

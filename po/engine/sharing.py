@@ -106,6 +106,8 @@ def _trial(model: Any, config: Any, name: str) -> str | None:
             renamed = model.base_model(input_ids=single, use_cache=False)[0]
             both = _packed_trial(model, prompt, own, other)
             changed = _packed_trial(model, prompt, third, other)
+        except torch.OutOfMemoryError:
+            raise
         except Exception as error:  # whatever it is, such rows are not for this model
             return f"takes no packed rows ({str(error).splitlines()[0][:120]})"
     expected = torch.cat([alone[0], alone[1, _PROMPT:]]).float()
@@ -128,6 +130,8 @@ def _trim(model: Any, tokens: Tensor, prompt: Tensor, *texts: Tensor) -> None:
     trim_last_layer(model)
     try:
         found = _packed_trial(model, prompt, *texts, read=read)[read]
+    except torch.OutOfMemoryError:
+        raise
     except Exception:  # whatever it is, the layer stays as it was: that is right, and takes a little longer
         same = False
     else:

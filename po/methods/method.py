@@ -67,7 +67,8 @@ class Method:
         nll_scope: offer the setting ``nll_scope``: whether the likelihood counts prompt tokens too.
         per_example: the loss returns one value per example, in order; if not, only their mean has a meaning.
         both_classes: a micro-batch of wanted completions only, or of unwanted ones only, teaches nothing.
-        batch_coupled: the loss of one pair depends on the others, so batch size is a hyperparameter.
+        batch_coupled: the loss of one pair depends on the others of its micro-batch, or on a draw for all
+            of it, so that the size of a micro-batch is a hyperparameter.
         when: inputs that are needed only where a parameter has a value: input -> (parameter, value).
         state: makes what the loss remembers, or measures, over examples and processes.
         reference_sync: the reference moves towards the policy during training (TR-DPO).

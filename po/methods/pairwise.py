@@ -158,6 +158,7 @@ ENTRIES = (
         name="sampo",
         loss=anchored.dpo,
         logps="sampled",
+        batch_coupled=True,  # one draw for all of a micro-batch
         ranges={"beta": BETA, "margin": MARGIN, "reference_free": REFERENCE_FREE},
         formula="-log σ(beta·(Δ - margin)), as many tokens of either as the shorter has, drawn",
         paper="Lu et al. 2024, arXiv:2406.10957",

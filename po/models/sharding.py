@@ -43,6 +43,8 @@ def keep_answers_exact(accelerator: Any) -> None:
 
 def is_sharded(module: nn.Module) -> bool:
     """Whether weights of a module are spread over processes, be they gathered at present or not."""
+    if not dist.is_initialized():
+        return False
     if any(isinstance(part, FSDPModule) for part in module.modules()):
         return True
     return any(hasattr(parameter, "ds_id") for parameter in module.parameters())  # as DeepSpeed marks them

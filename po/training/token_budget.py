@@ -25,7 +25,7 @@ def automatic_budget(model: nn.Module, optimizer: Any, *, bf16: bool) -> int:
     if device.type != "cuda":
         return _ON_CPU
     reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    free = torch.cuda.mem_get_info(device)[0] + reusable - bytes_to_come(model, optimizer)
+    free = torch.cuda.mem_get_info(device)[0] + reusable - bytes_to_come(model, optimizer, bf16=bf16)
     return budget_for(free, bytes_per_token(model, bf16=bf16))
 
 
@@ -45,16 +45,15 @@ def budget_for(free: float, each: float) -> int:
 def bytes_per_token(model: Any, *, bf16: bool) -> float:
     """Roughly what a token's activations take between forward and backward pass, in bytes.
 
-    Counted for layers of the usual kind: about 14 vectors of the model's width and 4 of the feed-forward's.
-    With gradient checkpointing one layer is kept whole, of the others what goes in.
+    Counted for layers of the usual kind: about 14 vectors of the model's width and 4 of the feed-forward's,
+    in a mixture of all experts that a token goes to. With gradient checkpointing one layer is kept whole, of
+    the others what goes in.
     """
     inner = getattr(model, "module", model)
     config = inner.config.get_text_config()
     width, layers = int(config.hidden_size), int(config.num_hidden_layers)
-    wide = getattr(config, "intermediate_size", None) or 4 * width
-    wide = max(wide) if isinstance(wide, list | tuple) else wide  # Gemma 3n has one for each layer
     size = 2 if bf16 or inner.dtype in (torch.bfloat16, torch.float16) else 4
-    layer = (14 * width + 4 * int(wide)) * size
+    layer = (14 * width + 4 * _feed_forward(config)) * size
     saving = bool(getattr(inner, "is_gradient_checkpointing", False))
     base = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
     # where the engine does not know the head there are logits of all tokens, and their gradients
@@ -62,17 +61,28 @@ def bytes_per_token(model: Any, *, bf16: bool) -> float:
     return float(logits + (layer + layers * width * size if saving else layers * layer))
 
 
-def bytes_to_come(model: nn.Module, optimizer: Any) -> int:
-    """What gradients and both moments of AdamW will take for the weights that lie here, in bytes.
+def _feed_forward(config: Any) -> int:
+    """The width of the feed-forward part of a layer, of all experts together that a token goes to."""
+    wide = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    wide = max(wide) if isinstance(wide, list | tuple) else wide  # Gemma 3n has one for each layer
+    experts = getattr(config, "num_experts_per_tok", None) or 0
+    each = getattr(config, "moe_intermediate_size", None) or wide
+    return max(int(wide), int(experts) * int(each))
+
+
+def bytes_to_come(model: nn.Module, optimizer: Any, *, bf16: bool) -> int:
+    """What gradients, moments and copies of the weights that lie here will take, in bytes.
 
     Args:
         model: sharded or not.
-        optimizer: of torch. What it and the weights have already is not counted: it is not free any more.
+        optimizer: of torch, reckoned to be AdamW. What it has already is not counted: it is not free.
+        bf16: weights are copied to bfloat16 under autocast.
     """
     total = 0
     for parameter in model.parameters():
-        if parameter.requires_grad:
-            local = parameter.to_local() if hasattr(parameter, "to_local") else parameter
-            copies = (parameter.grad is None) + 2 * (not optimizer.state.get(parameter))
-            total += copies * local.numel() * local.element_size()
+        local = parameter.to_local() if hasattr(parameter, "to_local") else parameter
+        copies = (parameter.grad is None) + 2 * (not optimizer.state.get(parameter))
+        size = copies * local.element_size() if parameter.requires_grad else 0
+        copied = 2 if bf16 and local.element_size() == 4 else 0
+        total += (size + copied) * local.numel()
     return total
