@@ -29,8 +29,8 @@ log-likelihood of the chosen completion; the setting `nll_reduction`
 `live` needs the model itself in every step, for the others its values are computed once and stored.
 *log-probs* says whether token log-probabilities are summed or averaged over the completion, or by which rule
 tokens count; where two stand, the setting `length_norm` ({LENGTH_NORM.bounds()}) chooses. The first of
-several values is the default. † The loss of one example depends on the others of its micro-batch, so that
-`per_device_batch_size` is a hyperparameter.
+several values is the default. † The loss of one example depends on the others of its micro-batch, or
+on a draw for all of it, so that `per_device_batch_size` is a hyperparameter.
 
 Methods can be put together: `tr_dpo(ipo)` (any method with a reference), `wpo(simpo)` (any that has a loss
 for each pair), `mix(dpo, sft)` (a weighted sum, with `dpo_weight`, `dpo_beta`, ...).
