@@ -7,6 +7,8 @@ import statistics
 import subprocess
 import sys
 
+from benchmarks.table import Row, plain, run
+
 RUNS = 3
 
 STEP = """
@@ -31,16 +33,20 @@ print(sorted(seconds[1:])[2])
 
 
 def _seconds(mode: str) -> float:
-    found = subprocess.run([sys.executable, "-c", STEP, mode], capture_output=True, text=True, check=True)
+    found = subprocess.run([sys.executable, "-c", STEP, mode], stdout=subprocess.PIPE, text=True, check=True)
     return float(found.stdout)
 
 
-def measure() -> list[tuple[str, str]]:
+def measure() -> list[Row]:
     """Median seconds of a step in either mode, and their ratio."""
     found = [(_seconds("default"), _seconds("keep")) for _ in range(RUNS)]
     default, keep = (statistics.median(values) for values in zip(*found, strict=True))
     return [
-        ("training step, glibc as it is, seconds", f"{default:.3f}"),
-        ("training step, freed memory kept, seconds", f"{keep:.3f}"),
-        ("ratio", f"{default / keep:.2f}"),
+        plain("training step, glibc as it is, seconds", f"{default:.3f}"),
+        plain("training step, freed memory kept, seconds", f"{keep:.3f}"),
+        plain("training step, as it is / kept", f"{default / keep:.2f}"),
     ]
+
+
+if __name__ == "__main__":
+    sys.exit(run(measure, __doc__))

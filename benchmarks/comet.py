@@ -9,11 +9,13 @@ start of one Python process; scores are compared in the same run.
 import json
 import random
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.table import Row, equal_within, greatest, plain, run
 from eval.metrics.base import Example
 from eval.metrics.comet import Comet
 from eval.neural.environments import python_of
@@ -23,6 +25,7 @@ SYSTEMS, SEGMENTS, BATCH = 16, 100, 16
 SEGMENT_WORDS = (5, 40)
 REPLACED = 0.3
 LIMIT_S = 1800
+TOLERANCE = 1e-5  # of a score
 
 MAKE = """
 import json, pathlib, sys
@@ -84,11 +87,11 @@ def _run(script: str, *arguments: str, given: Any) -> str:
     return done.stdout
 
 
-def measure() -> list[tuple[str, str]]:
+def measure() -> list[Row]:
     """Seconds of either side, their ratio, and the greatest difference between their scores.
 
     Raises:
-        RuntimeError: the metrics environment lacks something, or the scores differ.
+        RuntimeError: the metrics environment lacks something, or our scores hardly differ from one another.
     """
     systems = _systems()
     examples = [
@@ -111,23 +114,17 @@ def measure() -> list[tuple[str, str]]:
             our_s = time.perf_counter() - started
             pool.close()
     flat = [score for scores in theirs for score in scores]
-    gap = max(abs(one - other) for one, other in zip(ours, flat, strict=True))
-    if gap > 1e-5 or len({round(score, 4) for score in ours}) < SEGMENTS:
-        raise RuntimeError(f"scores differ by up to {gap}, or hardly from one another")
+    gap = greatest(abs(one - other) for one, other in zip(ours, flat, strict=True))
+    if len({round(score, 4) for score in ours}) < SEGMENTS:
+        raise RuntimeError("our scores hardly differ from one another")
     what = f"COMET of {SYSTEMS} systems x {SEGMENTS} segments"
     return [
-        (f"{what}, load and predict for each, seconds", f"{peer_s:.1f}"),
-        (f"{what}, ours, seconds", f"{our_s:.1f}"),
-        ("COMET, library / ours", f"{peer_s / our_s:.2f}"),
-        ("COMET, greatest difference of a score", f"{gap:.1e}"),
+        plain(f"{what}, load and predict for each, seconds", f"{peer_s:.1f}"),
+        plain(f"{what}, ours, seconds", f"{our_s:.1f}"),
+        plain("COMET, library / ours", f"{peer_s / our_s:.2f}"),
+        equal_within("COMET, greatest difference of a score", gap, TOLERANCE),
     ]
 
 
-def main() -> None:
-    """Print the figures."""
-    for figure, value in measure():
-        print(f"{figure:<75} {value}")
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(run(measure, __doc__))

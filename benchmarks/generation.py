@@ -8,14 +8,16 @@ the time of all is reckoned from them.
 
 import importlib.util
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.table import Row, identical, plain, run
+from benchmarks.workloads import EOS, FIRST_WORD, PAD, word_tokenizer
 from eval.generation.backends import Batch, ModelSource, open_backend
 from eval.generation.decoding import Decoding
 from eval.generation.engines import shared_engines
@@ -33,24 +35,21 @@ SHAPE = {
 
 def _write(folder: Path) -> None:
     """Checkpoints with random weights of some spread: their outputs are no ties."""
-    words = {"<pad>": 0, "</s>": 1, "<unk>": 2} | {f"w{i}": i for i in range(3, VOCABULARY)}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer = word_tokenizer(VOCABULARY)
     for number in range(CHECKPOINTS):
         torch.manual_seed(number)
         config = LlamaConfig(
             vocab_size=VOCABULARY,
             tie_word_embeddings=True,
-            pad_token_id=0,
+            pad_token_id=PAD,
             bos_token_id=None,
-            eos_token_id=1,
+            eos_token_id=EOS,
             initializer_range=0.1,
             **SHAPE,
         )
         path = folder / str(number)
         LlamaForCausalLM(config).save_pretrained(path)
-        PreTrainedTokenizerFast(
-            tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>"
-        ).save_pretrained(path)
+        tokenizer.save_pretrained(path)
 
 
 def _generated(path: Path, prompts: list[list[int]]) -> tuple[float, float, Batch]:
@@ -62,12 +61,12 @@ def _generated(path: Path, prompts: list[list[int]]) -> tuple[float, float, Batc
     return ready, time.perf_counter() - started, sorted(found, key=lambda pair: pair[0])
 
 
-def measure() -> list[tuple[str, str]]:
+def measure() -> list[Row]:
     """Seconds of a reload, of all checkpoints in one engine and in fresh ones; whether outputs are equal."""
     if importlib.util.find_spec("vllm") is None:
-        return [("checkpoints in one engine", "vLLM is not installed")]
+        return [plain("checkpoints in one engine", "vLLM is not installed")]
     generator = torch.Generator().manual_seed(0)
-    prompts = torch.randint(3, VOCABULARY, (PROMPTS, 12), generator=generator).tolist()
+    prompts = torch.randint(FIRST_WORD, VOCABULARY, (PROMPTS, 12), generator=generator).tolist()
     engines = shared_engines()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -83,15 +82,16 @@ def measure() -> list[tuple[str, str]]:
     together, apart = sum(seconds for _, seconds, _ in shared), CHECKPOINTS * statistics.mean(fresh)
     different = len({str(outputs) for *_, outputs in shared})
     return [
-        ("checkpoints reloaded in place", f"{reloads} of {CHECKPOINTS - 1}"),
-        ("reload of a checkpoint, seconds", f"{statistics.median(ready for ready, *_ in shared[1:]):.2f}"),
-        (f"{CHECKPOINTS} checkpoints in one engine, seconds", f"{together:.1f}"),
-        (f"{CHECKPOINTS} engines, seconds (from {len(FRESH)})", f"{apart:.1f}"),
-        ("engines / one engine", f"{apart / together:.1f}"),
-        (f"outputs equal to fresh engines' ({different} differ among themselves)", "yes" if same else "NO"),
+        plain("checkpoints reloaded in place", f"{reloads} of {CHECKPOINTS - 1}"),
+        plain(
+            "reload of a checkpoint, seconds", f"{statistics.median(ready for ready, *_ in shared[1:]):.2f}"
+        ),
+        plain(f"{CHECKPOINTS} checkpoints in one engine, seconds", f"{together:.1f}"),
+        plain(f"{CHECKPOINTS} engines, seconds (from {len(FRESH)})", f"{apart:.1f}"),
+        plain("engines / one engine", f"{apart / together:.1f}"),
+        identical(f"outputs equal to fresh engines' ({different} differ among themselves)", same),
     ]
 
 
 if __name__ == "__main__":
-    for figure, value in measure():
-        print(f"{figure:<60} {value}")
+    sys.exit(run(measure, __doc__))

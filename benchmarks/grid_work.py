@@ -6,13 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
-
-from benchmarks.workloads import PAIRS_A_BATCH, Row, Shape, Workload, longest, random_rows
+from benchmarks.workloads import (
+    PAIRS_A_BATCH,
+    Row,
+    Shape,
+    Workload,
+    longest,
+    random_rows,
+    texts_of,
+    word_tokenizer,
+)
 
 SEED, LEARNING_RATE = 1, 1e-4
-_PAD, _EOS, _UNKNOWN = "<pad>", "</s>", "<unk>"
 
 
 @dataclass(frozen=True)
@@ -86,13 +91,7 @@ def write_work(
     rows_at, sorted_at = folder / "pairs.jsonl", folder / "by-length.jsonl"
     work = Work(folder, folder / "model", rows_at, sorted_at, steps, contenders)
     shape.build(SEED).save_pretrained(work.model)
-    words = [_PAD, _EOS, _UNKNOWN, *(f"w{number}" for number in range(3, shape.vocabulary))]
-    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=_UNKNOWN))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token=_PAD, eos_token=_EOS, unk_token=_UNKNOWN
-    )
-    tokenizer.save_pretrained(work.model)
+    word_tokenizer(shape.vocabulary).save_pretrained(work.model)
     rows = random_rows(workload, shape.vocabulary, n_pairs, SEED)
     _write(work.rows, rows)
     _write(work.sorted_rows, sorted(rows, key=longest))
@@ -100,20 +99,7 @@ def write_work(
 
 
 def _write(path: Path, rows: Sequence[Row]) -> None:
-    """Texts of the rows; both sides put the EOS at the end themselves, and a prompt ends with its blank."""
-    texts = [
-        {
-            "prompt": _text(row["prompt_ids"]) + " ",
-            "chosen": _text(row["chosen_ids"][:-1]),
-            "rejected": _text(row["rejected_ids"][:-1]),
-        }
-        for row in rows
-    ]
-    path.write_text("".join(json.dumps(text) + "\n" for text in texts), encoding="utf-8")
-
-
-def _text(ids: Sequence[int]) -> str:
-    return " ".join(f"w{number}" for number in ids)
+    path.write_text("".join(json.dumps(texts_of(row)) + "\n" for row in rows), encoding="utf-8")
 
 
 def write_manifest(work: Work, cpus: int) -> Path:

@@ -6,6 +6,7 @@ The batch is one of 1,024 pairs of 32 tokens each (or completions, or rankings o
 """
 
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.table import Row, plain, run
 from po.methods import METHODS
 from po.methods.method import Method
 
@@ -73,21 +75,22 @@ def _model_seconds() -> float:
     return _seconds(forward, 2)
 
 
-def measure() -> list[tuple[str, str]]:
+def measure() -> list[Row]:
     """Milliseconds of every loss; seconds of the model; how many times longer it takes than they do."""
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     seconds = {name: _loss_seconds(method, generator) for name, method in METHODS.items()}
     model, slowest = _model_seconds(), max(seconds, key=lambda name: seconds[name])
-    rows = [(f"loss and gradient of {name}, ms", f"{1000 * value:.2f}") for name, value in seconds.items()]
     return [
-        *rows,
-        ("forward of a Llama of 1 M parameters, ms", f"{1000 * model:.0f}"),
-        ("that forward / median loss", f"{model / statistics.median(seconds.values()):.0f}"),
-        (f"that forward / slowest loss ({slowest})", f"{model / seconds[slowest]:.0f}"),
+        *(
+            plain(f"loss and gradient of {name}, ms", f"{1000 * value:.2f}")
+            for name, value in seconds.items()
+        ),
+        plain("forward of a Llama of 1 M parameters, ms", f"{1000 * model:.0f}"),
+        plain("that forward / median loss", f"{model / statistics.median(seconds.values()):.0f}"),
+        plain(f"that forward / slowest loss ({slowest})", f"{model / seconds[slowest]:.0f}"),
     ]
 
 
 if __name__ == "__main__":
-    for figure, value in measure():
-        print(f"{figure:<50} {value}")
+    sys.exit(run(measure, __doc__))

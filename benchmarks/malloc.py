@@ -9,10 +9,14 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from experiments.memory import keep_freed_memory
+from experiments.memory import (
+    M_MMAP_MAX,
+    M_MMAP_THRESHOLD,
+    M_TOP_PAD,
+    M_TRIM_THRESHOLD,
+    keep_freed_memory,
+)
 
-# of malloc.h
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
 _MIB = 2**20
 
 
@@ -21,7 +25,7 @@ def as_glibc_has_it() -> Iterator[None]:
     """Within, freed memory goes back to the system by glibc's rules; behind, it is kept again."""
     library = ctypes.CDLL(None)
     library.malloc_trim(0)
-    settings = {_M_MMAP_THRESHOLD: 32 * _MIB, _M_TRIM_THRESHOLD: 64 * _MIB, _M_TOP_PAD: 0, _M_MMAP_MAX: 65536}
+    settings = {M_MMAP_THRESHOLD: 32 * _MIB, M_TRIM_THRESHOLD: 64 * _MIB, M_TOP_PAD: 0, M_MMAP_MAX: 65536}
     for name, value in settings.items():
         if library.mallopt(name, value) != 1:
             raise OSError(f"mallopt refused {name} = {value}")

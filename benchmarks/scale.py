@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks.table import Row, plain, run
 from experiments.claim import Claim
 from experiments.job import Job
 from experiments.loading import Loaded, load
@@ -104,16 +105,16 @@ def _most_entries(root: Path) -> tuple[int, str]:
     return most, os.path.relpath(folder, root)
 
 
-def _row(name: str, found: tuple[float, float, float]) -> tuple[str, str]:
+def _row(name: str, found: tuple[float, float, float]) -> Row:
     seconds, cpu_s, megabytes = found
     verdict = "" if seconds < GOAL_S and megabytes < GOAL_MB else "; MISSES THE GOAL"
-    return (
+    return plain(
         f"{name} (goal: {GOAL_S:.0f} s, {GOAL_MB:.0f} MB)",
         f"{seconds:.1f} s ({cpu_s:.1f} of a processor), {megabytes:.0f} MB{verdict}",
     )
 
 
-def measure() -> list[tuple[str, str]]:
+def measure() -> list[Row]:
     """Seconds and memory of each command; sizes of what lies in the run folder."""
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as held:
         manifest, runs = Path(name) / "big.yaml", Path(name) / "runs"
@@ -140,10 +141,9 @@ def measure() -> list[tuple[str, str]]:
     counts = (
         f"{len(loaded.grid.cells):,} cells, {len(loaded.graph.jobs):,} stages; plan.json {plan_mb:.1f} MB"
     )
-    entries = (f"most entries in a folder (goal: {GOAL_ENTRIES:,})", f"{most:,} in {folder}{verdict}")
-    return [("the grid", counts), *rows, entries]
+    entries = plain(f"most entries in a folder (goal: {GOAL_ENTRIES:,})", f"{most:,} in {folder}{verdict}")
+    return [plain("the grid", counts), *rows, entries]
 
 
 if __name__ == "__main__":
-    for figure, value in measure():
-        print(f"{figure:<55} {value}")
+    sys.exit(run(measure, __doc__))

@@ -9,6 +9,7 @@ how far apart the p-values are, which is not at all. The text is generated.
 
 import random
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from sacrebleu.metrics import CHRF
 from sacrebleu.significance import PairedTest
 
 from benchmarks import comet
+from benchmarks.table import Row, identical, plain, run
 from eval.neural.environments import python_of
 from reports.sacrebleu_compatible import SEED, paired_ar, paired_bs
 
@@ -86,7 +88,7 @@ def _in_turn(works: dict[str, Callable[[], Any]]) -> tuple[dict[str, float], dic
     return {name: statistics.median(found) for name, found in seconds.items()}, results
 
 
-def _significance() -> list[tuple[str, str]]:
+def _significance() -> list[Row]:
     outputs, references = _texts()
     extracted = [CHRF()._extract_corpus_statistics(texts, [references]) for texts in outputs]
     systems = np.array(extracted, dtype=np.float64)
@@ -108,23 +110,23 @@ def _significance() -> list[tuple[str, str]]:
     same_ar = ours_ar == _peer_whole(outputs, references, "ar", AR_TRIALS)
     ratios = {kind: found[f"{kind}, peer"] / found[f"{kind}, ours"] for kind in ("resampling", "whole")}
     return [
-        ("paired bootstrap, sacreBLEU's resampling, seconds", f"{found['resampling, peer']:.3f}"),
-        ("paired bootstrap, ours, seconds", f"{found['resampling, ours']:.3f}"),
-        ("resampling, sacreBLEU / ours", f"{ratios['resampling']:.0f}"),
-        ("whole stage, sacreBLEU, seconds", f"{found['whole, peer']:.3f}"),
-        ("whole stage, ours with kept statistics, seconds", f"{found['whole, ours']:.3f}"),
-        ("whole stage, sacreBLEU / ours", f"{ratios['whole']:.1f}"),
-        ("p-values identical, bootstrap and randomization", f"{same_bs} and {same_ar}"),
+        plain("paired bootstrap, sacreBLEU's resampling, seconds", f"{found['resampling, peer']:.3f}"),
+        plain("paired bootstrap, ours, seconds", f"{found['resampling, ours']:.3f}"),
+        plain("resampling, sacreBLEU / ours", f"{ratios['resampling']:.0f}"),
+        plain("whole stage, sacreBLEU, seconds", f"{found['whole, peer']:.3f}"),
+        plain("whole stage, ours with kept statistics, seconds", f"{found['whole, ours']:.3f}"),
+        plain("whole stage, sacreBLEU / ours", f"{ratios['whole']:.1f}"),
+        identical("p-values identical, bootstrap", same_bs),
+        identical("p-values identical, randomization", same_ar),
     ]
 
 
-def measure() -> list[tuple[str, str]]:
+def measure() -> list[Row]:
     """The figures of the significance stage, and those of COMET where its environment is."""
     if not python_of("metrics").exists():
-        return [*_significance(), ("COMET of many systems", "not measured; run: make setup-metrics")]
+        return [*_significance(), plain("COMET of many systems", "not measured; run: make setup-metrics")]
     return _significance() + comet.measure()
 
 
 if __name__ == "__main__":
-    for figure, value in measure():
-        print(f"{figure:<55} {value}")
+    sys.exit(run(measure, __doc__))

@@ -1,10 +1,13 @@
 """A supervised step: our completion-only loss in length groups against TRL's, same model and batch, in turn.
 
 python -m benchmarks.sft_step
+
+Beyond 1e-4 of loss or gradient the exit status is 1.
 """
 
 import random
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -12,16 +15,18 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from tokenizers import Tokenizer, models
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, TrainingArguments
+from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
+from benchmarks.table import Row, equal_within, plain, run
+from benchmarks.workloads import FIRST_WORD, word_tokenizer
 from experiments.memory import keep_freed_memory
 from po.methods import METHODS
 from po.training.collate import Collator
 from po.training.trainer import MethodTrainer
 
 STEPS, ROWS, VOCABULARY = 7, 64, 5000
+TOLERANCE = 1e-4  # of the loss, and of the gradient relative to its norm
 
 
 def _rows(chance: random.Random) -> list[dict[str, Any]]:
@@ -29,17 +34,11 @@ def _rows(chance: random.Random) -> list[dict[str, Any]]:
 
     def ids() -> list[int]:
         return [
-            chance.randrange(3, VOCABULARY) for _ in range(max(4, round(chance.lognormvariate(2.8, 0.4))))
+            chance.randrange(FIRST_WORD, VOCABULARY)
+            for _ in range(max(4, round(chance.lognormvariate(2.8, 0.4))))
         ]
 
     return [{"prompt_ids": ids(), "completion_ids": ids()} for _ in range(ROWS)]
-
-
-def _tokenizer() -> PreTrainedTokenizerFast:
-    """TRL asks for one; nothing is tokenized here."""
-    words = {"<pad>": 0, "</s>": 1, "<unk>": 2}
-    model = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    return PreTrainedTokenizerFast(tokenizer_object=model, pad_token="<pad>", eos_token="</s>")
 
 
 def _arguments(folder: str) -> dict[str, Any]:
@@ -74,14 +73,17 @@ def _trl_step(model: Any, rows: list[dict[str, Any]], folder: str) -> Callable[[
         dataset_kwargs={"skip_prepare_dataset": True},
     )
     trainer = SFTTrainer(
-        model=model, args=config, train_dataset=Dataset.from_list(data), processing_class=_tokenizer()
+        model=model,
+        args=config,
+        train_dataset=Dataset.from_list(data),
+        processing_class=word_tokenizer(VOCABULARY),  # asked for; nothing is tokenized here
     )
     batch = dict(trainer.data_collator(data))
     count = (batch["labels"][:, 1:] != -100).sum()
     return lambda: trainer.compute_loss(model, dict(batch), num_items_in_batch=count)
 
 
-def measure() -> list[tuple[str, str]]:
+def measure() -> list[Row]:
     """Median seconds of forward and backward, their ratio, and how far loss and gradient differ."""
     keep_freed_memory()
     torch.manual_seed(0)
@@ -103,11 +105,15 @@ def measure() -> list[tuple[str, str]]:
             gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
             found[name] = (loss.item(), gradient.clone())
     ours, peer = (statistics.median(seconds[name][1:]) for name in ("ours", "trl"))
-    gap = (found["ours"][1] - found["trl"][1]).norm() / found["trl"][1].norm()
+    gap = float((found["ours"][1] - found["trl"][1]).norm() / found["trl"][1].norm())
     return [
-        ("SFT step, TRL, seconds", f"{peer:.3f}"),
-        ("SFT step, ours, seconds", f"{ours:.3f}"),
-        ("SFT step, TRL / ours", f"{peer / ours:.2f}"),
-        ("loss difference", f"{abs(found['ours'][0] - found['trl'][0]):.1e}"),
-        ("gradient difference, relative", f"{gap:.1e}"),
+        plain("SFT step, TRL, seconds", f"{peer:.3f}"),
+        plain("SFT step, ours, seconds", f"{ours:.3f}"),
+        plain("SFT step, TRL / ours", f"{peer / ours:.2f}"),
+        equal_within("SFT step, loss difference", abs(found["ours"][0] - found["trl"][0]), TOLERANCE),
+        equal_within("SFT step, gradient difference, relative", gap, TOLERANCE),
     ]
+
+
+if __name__ == "__main__":
+    sys.exit(run(measure, __doc__))

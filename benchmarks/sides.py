@@ -12,6 +12,7 @@ from torch import Tensor
 
 from benchmarks.gemm import synchronize
 from benchmarks.malloc import as_glibc_has_it
+from benchmarks.table import greatest
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,8 @@ def compare(sides: Sequence[Side], n_batches: int, device: str = "cpu") -> Mappi
             gradients = side.gradients()
             first = first or gradients
             expected = found[sides[0].name].losses[-1]
-            entry.loss_gap = max(entry.loss_gap, abs(entry.losses[-1] - expected))
-            entry.gradient_gap = max(entry.gradient_gap, _distance(gradients, first))
+            entry.loss_gap = greatest((entry.loss_gap, abs(entry.losses[-1] - expected)))
+            entry.gradient_gap = greatest((entry.gradient_gap, _distance(gradients, first)))
     return found
 
 

@@ -31,7 +31,7 @@ import torch
 from benchmarks import step_cuda, step_memory
 from benchmarks.gemm import peak_flops
 from benchmarks.step_rows import CPU_GOALS, TRL_IS_HERE, Bench, Setting, profile
-from benchmarks.table import Row, plain, print_table
+from benchmarks.table import Row, finish, plain, print_table
 from benchmarks.workloads import MODELS, WORKLOADS
 from experiments.memory import keep_freed_memory
 
@@ -110,8 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         workloads = ("MT",) if options.quick else tuple(WORKLOADS)
         models = options.models or (CPU_MODELS[:1] if options.quick else CPU_MODELS)
         rows = measure(models, workloads, options.batches, options.threads)
-    print_table(rows)
-    return int(any("greatest difference" in figure and met == "NOT MET" for figure, _, _, met in rows))
+    return finish(rows)
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

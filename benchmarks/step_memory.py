@@ -10,13 +10,13 @@ stored on both sides. On CUDA, `benchmarks.step_cuda` reads the allocator's own 
 
 import gc
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.resident import growth_from_now
 from benchmarks.table import Row, at_least, plain
 
 ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "TQDM_DISABLE": "1"}
@@ -92,14 +92,6 @@ def rows(model: str, workload: str, threads: int) -> list[Row]:
     return found
 
 
-def _resident(field: str) -> int:
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    found = re.search(rf"{field}:\s+(\d+) kB", status)
-    if found is None:
-        raise RuntimeError(f"/proc/self/status has no {field}")
-    return 1024 * int(found[1])
-
-
 def measured(side: str, model: str, workload: str) -> int:
     """Bytes of growth in this process."""
     import torch
@@ -117,10 +109,9 @@ def measured(side: str, model: str, workload: str) -> int:
     made.step(0)
     made.gradients()
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew
-    before = _resident("VmRSS")
+    grown = growth_from_now()
     made.step(1)
-    return _resident("VmHWM") - before
+    return grown()
 
 
 if __name__ == "__main__":

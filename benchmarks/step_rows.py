@@ -12,7 +12,7 @@ import torch
 from benchmarks.our_steps import collated, our_side, reference_of, with_reference
 from benchmarks.padded_twin import twin_dpo
 from benchmarks.sides import Found, Side, compare
-from benchmarks.table import Row, at_least, at_most, plain
+from benchmarks.table import Row, at_least, equal_within, plain
 from benchmarks.workloads import Batches, Shape, Workload, needed_flops, shuffled_and_sorted
 from po.settings import SpeedSettings
 
@@ -95,7 +95,9 @@ class Bench:
             "gradient, relative": max(entry.gradient_gap for entry in found.values()),
         }
         exact = self.setting.exact
-        rows = [at_most(f"{what}: greatest difference of the {of}", gap, exact) for of, gap in gaps.items()]
+        rows = [
+            equal_within(f"{what}: greatest difference of the {of}", gap, exact) for of, gap in gaps.items()
+        ]
         return found, rows
 
     def figure(self, method: str, key: str = "") -> str:

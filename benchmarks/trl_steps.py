@@ -7,26 +7,14 @@ from typing import Any
 
 import datasets
 from datasets import Dataset
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 from trl import DPOConfig, DPOTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 
 from benchmarks.our_steps import PARAMS, common_arguments
 from benchmarks.sides import Side, trainer_side
-from benchmarks.workloads import EOS, FIRST_WORD, PAD, Batches, Row
+from benchmarks.workloads import Batches, Row, texts_of, word_tokenizer
 
 datasets.disable_progress_bars()
-
-
-def tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
-    """A word is a token; ``w7`` has id 7."""
-    words = {"<pad>": PAD, "</s>": EOS, "<unk>": 2} | {f"w{i}": i for i in range(FIRST_WORD, vocabulary)}
-    made = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    )
 
 
 def trl_dpo(
@@ -52,7 +40,7 @@ def trl_dpo(
                 beta=PARAMS["dpo"]["beta"],
             ),
             train_dataset=_texts(batches),
-            processing_class=tokenizer(model.config.vocab_size),
+            processing_class=word_tokenizer(model.config.vocab_size),
         )
     return _side(name, trainer, batches, _dpo_ids)
 
@@ -71,7 +59,7 @@ def trl_simpo(name: str, model: Any, batches: Batches, *, checkpointing: bool) -
                 simpo_gamma=params["gamma"],
             ),
             train_dataset=_texts(batches),
-            processing_class=tokenizer(model.config.vocab_size),
+            processing_class=word_tokenizer(model.config.vocab_size),
         )
     return _side(name, trainer, batches, _cpo_ids)
 
@@ -81,22 +69,7 @@ def _arguments(folder: str, model: Any, checkpointing: bool) -> dict[str, Any]:
 
 
 def _texts(batches: Batches) -> Dataset:
-    """Pairs as TRL takes them: texts without EOS, which TRL adds."""
-
-    def text(ids: list[int]) -> str:
-        return " ".join(f"w{i}" for i in ids)
-
-    return Dataset.from_list(
-        [
-            {
-                "prompt": text(row["prompt_ids"]) + " ",
-                "chosen": text(row["chosen_ids"][:-1]),
-                "rejected": text(row["rejected_ids"][:-1]),
-            }
-            for batch in batches
-            for row in batch
-        ]
-    )
+    return Dataset.from_list([texts_of(row) for batch in batches for row in batch])
 
 
 def _side(name: str, trainer: Any, batches: Batches, ids: Any) -> Side:

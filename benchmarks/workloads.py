@@ -10,7 +10,8 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 PAD, EOS, FIRST_WORD = 0, 1, 3
 PAIRS_A_BATCH = 8
@@ -110,6 +111,29 @@ def random_rows(workload: Workload, vocabulary: int, n_rows: int, seed: int) -> 
         prompt = ids(length(workload.prompt, LONGEST - LONGEST // 4))
         rows.append({"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected})
     return rows
+
+
+def word_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
+    """A word is a token, ``w7`` has id 7; no token is put before or behind a text."""
+    words = {"<pad>": PAD, "</s>": EOS, "<unk>": 2} | {f"w{i}": i for i in range(FIRST_WORD, vocabulary)}
+    made = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+def texts_of(row: Row) -> dict[str, str]:
+    """A pair as texts: without EOS, which a trainer adds itself; the prompt ends with its blank."""
+
+    def text(ids: Sequence[int]) -> str:
+        return " ".join(f"w{number}" for number in ids)
+
+    return {
+        "prompt": text(row["prompt_ids"]) + " ",
+        "chosen": text(row["chosen_ids"][:-1]),
+        "rejected": text(row["rejected_ids"][:-1]),
+    }
 
 
 def shuffled_and_sorted(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from eval.metrics import METRICS, Example, Metric
 from eval.metrics.table import KINDS
+from eval.piped import piped
 
 _COLUMNS = ("metric", "what it is", "unit", "needs", "several references", "corpus score", "signature")
 _LANGUAGE = "en"
@@ -86,4 +87,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(piped(main))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from po.files import write_whole
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space, then start again",
@@ -42,16 +42,8 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OSError: with a remedy in its message; the old content, if any, is untouched.
     """
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        try:
-            write_durably(draft, text)
-            os.replace(draft, path)
-        except BaseException:
-            with contextlib.suppress(OSError):  # the first error is the one to report
-                draft.unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
+        write_whole(path, lambda file: file.write(text.encode()))
     except OSError as error:
         raise explained(error, f"write {path}") from error
 
@@ -66,15 +58,6 @@ def write_durably(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename in the folder outlive a power cut."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

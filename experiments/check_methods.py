@@ -1,15 +1,17 @@
 """Faults of a manifest's methods: ids, parents, and the values of hyperparameters."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
-from experiments.problems import Problem, did_you_mean, nearest
+from experiments.problems import Problem, nearest, offer
 from experiments.raw_entries import Place, Raw, is_only_measured, items, unknown_name
 from experiments.schema import Training
 from po.methods import Method, MethodError, resolve
 from po.methods.aliases import ADVICE
+from po.methods.hyperparameters import shown
 
 TRAINING_KEYS = frozenset(Training.model_fields)
 
@@ -73,7 +75,8 @@ def _has_reference(raw: Raw, method: Method, where: Place) -> Iterator[Problem]:
 def _parameters(entry: Raw, method: Method, where: Place) -> Iterator[Problem]:
     params = entry.get("params")
     for key, value in params.items() if isinstance(params, Mapping) else ():
-        yield from _one_parameter(method, str(key), value, (*where, "params", str(key)))
+        for problem in _one_parameter(method, str(key), value, (*where, "params", str(key))):
+            yield _with_grid(problem, str(key), value)
     for section in ("grid", "zip"):
         yield from _axes(method, entry.get(section), (*where, section))
     yield from _relations(entry, where)
@@ -81,6 +84,15 @@ def _parameters(entry: Raw, method: Method, where: Place) -> Iterator[Problem]:
     for index, point in enumerate(points if isinstance(points, list) else ()):
         for key, value in point.items() if isinstance(point, Mapping) else ():
             yield from _one_parameter(method, str(key), value, (*where, "list", index, str(key)))
+
+
+def _with_grid(problem: Problem, key: str, value: Any) -> Problem:
+    """The fault of a list where one value belongs says where the list belongs."""
+    if not isinstance(value, list) or not value or "has no parameter" in problem.message:
+        return problem
+    listed = ", ".join(map(shown, value))
+    several = f"Several values belong into grid: {{{key}: [{listed}]}}."
+    return replace(problem, message=f"{problem.message.removesuffix('.')}. {several}")
 
 
 def _axes(method: Method, axes: Any, where: Place) -> Iterator[Problem]:
@@ -95,8 +107,12 @@ def _axes(method: Method, axes: Any, where: Place) -> Iterator[Problem]:
 
 
 def _relations(entry: Raw, where: Place) -> Iterator[Problem]:
-    """Zipped lists have one length, and an axis stands in one place."""
-    grid, zipped = entry.get("grid"), entry.get("zip")
+    """Zipped lists have one length, and a hyperparameter stands in one place."""
+    grid, zipped, params = (entry.get(section) for section in ("grid", "zip", "params"))
+    for section, axes in (("grid", grid), ("zip", zipped)):
+        both = set(axes) & set(params) if isinstance(axes, Mapping) and isinstance(params, Mapping) else ()
+        for key in sorted(map(str, both)):
+            yield Problem((*where, section, key), f"'{key}' stands in params and in {section}; keep one")
     if not isinstance(zipped, Mapping):
         return
     lengths = {str(key): len(values) for key, values in zipped.items() if isinstance(values, list)}
@@ -123,8 +139,8 @@ def _one_parameter(method: Method, key: str, value: Any, where: Place) -> Iterat
     except MethodError as error:
         yield Problem(where, str(error))
         return
-    hint = did_you_mean(key, [*method.rules, *TRAINING_KEYS])
     known = ", ".join(method.rules) or "none"
-    message = f"{method.name} has no parameter '{key}'; {hint}It has: {known}; and every key of training."
+    rest = offer(key, [*method.rules, *TRAINING_KEYS], f"it has: {known}; and every key of training.")
+    message = f"{method.name} has no parameter '{key}'; {rest}"
     advice = f" {ADVICE[key]}" if key in ADVICE else ""
     yield Problem(where, message + advice)

@@ -5,7 +5,7 @@ from typing import Any
 
 from eval.faults import EvalError
 from eval.metrics import SETS, Metric, default_metrics, expand_sets, known_metrics
-from experiments.locations import expand, unset_variable
+from experiments.locations import expand, revision_fault, unset_variable
 from experiments.problems import Problem, nearest
 from experiments.raw_entries import Place, Raw, items
 
@@ -61,6 +61,10 @@ def _definition(name: str, definition: Any) -> Iterator[Problem]:
         message = f"the environment variable {variable} is not set; put {variable}=/path/to/it in front"
         yield Problem(where, f"{message} of the command")
         return
+    for key in ("revision", "tokenizer_revision"):
+        revision = definition.get(key) if isinstance(definition, Mapping) else None
+        if isinstance(revision, str) and (fault := revision_fault(expand(revision))):
+            yield Problem((*where, key), fault)
     try:
         known_metrics({name: expanded(definition)})
     except EvalError as error:

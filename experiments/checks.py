@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from experiments.check_methods import TRAINING_KEYS, method_problems, resolved
 from experiments.check_tasks import data_problems
 from experiments.output_checks import file_problems
-from experiments.problems import Problem, did_you_mean, nearest
+from experiments.problems import Problem, nearest, offer
 from experiments.raw_entries import Place, Raw, items, unknown_name
 from experiments.schema import Training
 from experiments.schema_speed import Speed
@@ -88,10 +88,9 @@ def _parameter_exists(raw: Raw, key: str, where: Place) -> Iterator[Problem]:
     methods = [method for _, entry in items(raw, "methods") if (method := resolved(_, entry)) is not None]
     known = {f"params.{name}" for name in [*TRAINING_KEYS, *(rule for m in methods for rule in m.rules)]}
     if key not in known:
-        message = (
-            f"no method of this manifest has '{key.removeprefix('params.')}'; {did_you_mean(key, known)}"
-        )
-        yield Problem(where, f"{message}Conditions use the names of the methods' table.")
+        rest = offer(key, known, "conditions use the names of the methods' table.")
+        message = f"no method of this manifest has '{key.removeprefix('params.')}'; {rest}"
+        yield Problem(where, message)
 
 
 def _override_values(raw: Raw, values: Any, where: Place) -> Iterator[Problem]:

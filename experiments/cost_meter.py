@@ -12,6 +12,7 @@ from typing import Any
 
 from experiments.atomic import read_json
 from experiments.gpu_counters import GpuCounters
+from experiments.memory import forget_peak, resident
 from experiments.stage_command import StageCommand
 
 
@@ -49,7 +50,7 @@ class CostMeter:
         self._command = command
         self._tokens = TokenCount(folder, stage)
         self._gpus = GpuCounters(command.gpus)
-        self._may_read_peak = _reset_peak()
+        self._may_read_peak = forget_peak()
         self._children = _maxrss(resource.RUSAGE_CHILDREN)
         self._start = time.monotonic()
 
@@ -68,7 +69,7 @@ class CostMeter:
 
     def _peak_memory(self) -> int:
         """Bytes; of children the largest that ended, and no child counts that an earlier stage has had."""
-        own = (_high_water() if self._may_read_peak else None) or _maxrss(resource.RUSAGE_SELF)
+        own = (resident("VmHWM") if self._may_read_peak else None) or _maxrss(resource.RUSAGE_SELF)
         children = _maxrss(resource.RUSAGE_CHILDREN)
         return max(own, children if children > self._children else 0)
 
@@ -114,23 +115,6 @@ class TokenCount:
         # Outputs of earlier attempts are kept and counted in the sum, unless all was made anew.
         before = self._before.get(path, {}).get("tokens")
         return tokens - before if isinstance(before, int) and before <= tokens else tokens
-
-
-def _reset_peak() -> bool:
-    """Has the kernel forget this process's peak so far; whether it did."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False  # not in every container; the peak is then that of the whole process
-    return True
-
-
-def _high_water() -> int | None:
-    """VmHWM of this process in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return None
 
 
 def _maxrss(who: int) -> int:

@@ -49,10 +49,16 @@ def fork_stages(
     _ensure_server()
     codes, tell = context.Pipe(duplex=False) if len(stages) > 1 else (None, None)
     work = [(str(folder), stage) for folder, stage in stages]
-    process = context.Process(target=_run, args=(work, cpus, gpus, tell), name=name)
-    process.start()
-    if tell is not None:
-        tell.close()  # the child has its own
+    try:
+        process = context.Process(target=_run, args=(work, cpus, gpus, tell), name=name)
+        process.start()
+    except BaseException:
+        if codes is not None:
+            codes.close()
+        raise
+    finally:
+        if tell is not None:
+            tell.close()  # the child has its own
     return process, codes
 
 
@@ -64,10 +70,14 @@ def _ensure_server() -> None:
     """
     resource_tracker.ensure_running()  # the server's start begins with it, and it unblocks signals
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    forkserver.ensure_running()
-    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    signal.signal(signal.SIGINT, before)
+    try:
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _run(

@@ -4,6 +4,8 @@ import os
 import re
 from pathlib import Path
 
+# what git refuses in a name, and < >, which mark what is to be filled in
+_NO_REVISION = re.compile(r"[\x00-\x20\x7f~^:?*\[\\<>]|\.\.|@\{")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 DATA_ENDINGS = (".jsonl", ".json", ".csv", ".parquet")
 
@@ -25,6 +27,15 @@ def unset_variable(text: str) -> str | None:
 def is_local(dataset: str) -> bool:
     """Whether a data set's name is a file of this machine (by its ending) and not an id on a hub."""
     return dataset.endswith(DATA_ENDINGS)
+
+
+def revision_fault(revision: str) -> str | None:
+    """Why a text cannot be a revision on a hub; None if it may be one."""
+    found = _NO_REVISION.search(revision)
+    if revision and found is None:
+        return None
+    why = f"has {found[0]!r}, which no revision has" if found else "is empty"
+    return f"{revision!r} {why}; give a commit, a branch or a tag"
 
 
 def looks_like_path(text: str) -> bool:

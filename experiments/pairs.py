@@ -4,14 +4,12 @@
 
 Reads   FOLDER/unit.json, the training prompts and the parent's model that it names
 Writes  FOLDER/candidates/ (all samples, kept by batch), pairs.jsonl; last pairs.json (counts, provenance)
-Exit    0 done or already done, 65 nothing to choose from
+Exit    0 done or already done, 65 nothing to choose from, or no unit.json
 """
 
-import argparse
 import json
 import random
 import sys
-import traceback
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,28 +25,19 @@ from experiments.atomic import read_json, write_json, write_text
 from experiments.pair_rows import Candidate, PairRows
 from experiments.prepare import read_jsonl
 from experiments.tokenizing import is_encoder_decoder, load_saved
+from experiments.unit_command import run_on_folder
 
-BAD_DATA = 65
 _BACKEND = "transformers"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's text."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path)
-    folder = parser.parse_args(argv).folder.resolve()
-    unit = read_json(folder / "unit.json")
-    if (folder / "pairs.json").is_file():
-        return 0
-    try:
+    return run_on_folder(argv, prog="python -m experiments.pairs", text=__doc__ or "", work=_make_missing)
+
+
+def _make_missing(folder: Path, unit: dict[str, Any]) -> None:
+    if not (folder / "pairs.json").is_file():
         make_pairs(folder, unit)
-    except (ValueError, FileNotFoundError) as error:
-        traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 the command's own message
-        return BAD_DATA
-    return 0
 
 
 def make_pairs(folder: Path, unit: dict[str, Any]) -> None:

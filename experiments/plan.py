@@ -19,10 +19,11 @@ from experiments.pieces import missing_pieces
 from experiments.selectors import parse_only
 from experiments.stage_status import EffectiveState, effective_state, read_status
 from experiments.why import explain
+from po.piped import piped
 
 _WHY = {
     "pending": "not started",
-    "stale": "its inputs changed",
+    "stale": "its inputs or files changed",
     "lost": "its process died",
     "interrupted": "was interrupted",
     "failed": "failed",
@@ -108,4 +109,4 @@ def _cell_lines(loaded: Loaded, reasons: Mapping[tuple[str, str], str]) -> list[
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(piped(main))

@@ -6,13 +6,11 @@ Reads   FOLDER/unit.json and the data that it names
 Writes  FOLDER/tokenizer/, sft.jsonl, train.jsonl (for training) or rows.jsonl (a test set); last prepare.json
         the weights of a model on a hub go into its cache, so that later stages need no network
         on stderr, a line for each split: how many rows there are, and what was left out
-Exit    0 done or already done, 65 bad data (every bad row is listed with file and line)
+Exit    0 done or already done, 65 bad data (every bad row is listed with file and line) or no unit.json
 """
 
-import argparse
 import json
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,30 +29,22 @@ from experiments.data_rows import (
 from experiments.hub import fetch_weights
 from experiments.sources import load_rows
 from experiments.tokenizing import load_saved, make_tokenizer, prompt_ids
+from experiments.unit_command import run_on_folder
 from po.data.forms import Text
 from po.data.screen import counts_in_words
 from po.data.settings import EncodeSettings
 from po.data.truncate import truncate_prompt
 
-BAD_DATA = 65
 _KINDS = {"paired": "pairs", "unpaired": "unpaired", "ranked": "ranked", "supervised": "sft"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's text."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path)
-    folder = parser.parse_args(argv).folder.resolve()
-    try:
-        unit = read_json(folder / "unit.json")
-        (prepare_corpus if unit["kind"] == "corpus" else prepare_test)(folder, unit)
-    except (ValueError, FileNotFoundError) as error:
-        traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 the command's own message
-        return BAD_DATA
-    return 0
+    return run_on_folder(argv, prog="python -m experiments.prepare", text=__doc__ or "", work=_prepare)
+
+
+def _prepare(folder: Path, unit: Mapping[str, Any]) -> None:
+    (prepare_corpus if unit["kind"] == "corpus" else prepare_test)(folder, unit)
 
 
 def prepare_corpus(folder: Path, unit: Mapping[str, Any]) -> None:

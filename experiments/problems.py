@@ -46,7 +46,16 @@ class ManifestError(ValueError):
 def nearest(name: object, known: Iterable[object]) -> str:
     """The phrase ``did you mean 'simpo'? Known: cpo, dpo, simpo.``, as the end of a message."""
     choices = sorted(map(str, known))
-    return f"{did_you_mean(name, choices)}Known: {', '.join(choices) or 'none'}."
+    return offer(name, choices, f"known: {', '.join(choices) or 'none'}.")
+
+
+def offer(name: object, known: Iterable[str], rest: str) -> str:
+    """What follows a semicolon: the nearest name as a question, then the rest as a sentence of its own.
+
+    Where no name is near, the rest alone; it is given in lower case.
+    """
+    hint = did_you_mean(name, known)
+    return hint + rest[0].upper() + rest[1:] if hint else rest
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:

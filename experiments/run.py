@@ -61,9 +61,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     if "interrupted" in outcomes or len(outcomes) < len(jobs):
+        sys.stderr.write(f"{_interrupted(len(jobs) - len(outcomes))}\n")
         return INTERRUPTED
     code = 1 if {"failed", "blocked"} & set(outcomes) else 0
     return max(code, _report(loaded)) if options.report else code
+
+
+def _interrupted(n_left: int) -> str:
+    """The last line after Ctrl-C."""
+    left = f"{n_left} stage{'s' if n_left != 1 else ''} not started; " if n_left else ""
+    return f"interrupted; {left}the same command goes on"
 
 
 def _lacks(jobs: Sequence[Job], gpus: Sequence[str]) -> str | None:

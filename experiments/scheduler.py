@@ -73,7 +73,8 @@ class Scheduler:
     """One run over a list of jobs.
 
     Attributes:
-        outcomes: job key -> ``done``, ``failed``, ``blocked`` or ``interrupted``.
+        outcomes: job key -> ``done``, ``failed``, ``blocked`` (by a failure) or ``interrupted``; of what was
+            not begun nothing.
     """
 
     jobs: Sequence[Job]
@@ -84,6 +85,7 @@ class Scheduler:
     _started: dict[tuple[str, str], float] = field(default_factory=dict)
     _tries: dict[tuple[str, str], int] = field(default_factory=dict)
     _held_until: dict[tuple[str, str], float] = field(default_factory=dict)
+    _left: set[tuple[str, str]] = field(default_factory=set)
     _stopping: bool = False
 
     def run(self) -> dict[tuple[str, str], str]:
@@ -111,9 +113,12 @@ class Scheduler:
             worker.stop(kill=kill)
 
     def _settled(self, job: Job) -> bool:
-        """Whether a job needs no process: done already, or something that it needs has failed."""
-        if any(self.outcomes.get(needed.key) in ("failed", "blocked", "interrupted") for needed in job.needs):
+        """Whether a job is not to be begun: something that it needs has failed, or was interrupted."""
+        if any(self.outcomes.get(needed.key) in ("failed", "blocked") for needed in job.needs):
             self._finish(job, "blocked")
+            return True
+        if any(n.key in self._left or self.outcomes.get(n.key) == "interrupted" for n in job.needs):
+            self._left.add(job.key)
             return True
         return False
 

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from experiments.schema_resources import Condition, Resources, Slurm
 from experiments.schema_speed import MicroBatch, Speed
-from experiments.schema_tasks import Count, Entry, Name, Positive, Seed, Task
+from experiments.schema_tasks import Count, Entry, Name, Positive, Revision, Seed, Task
 from po.models.adapter_settings import AdapterSettings
 
 
@@ -79,7 +79,7 @@ class Model(Entry):
     """
 
     id: str | None = None
-    revision: str | None = None
+    revision: Revision | None = None
     from_scratch: FromScratch | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     attention: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"

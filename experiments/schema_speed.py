@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import PlainValidator
 
 from experiments.schema_tasks import Count, Entry
+from po.settings import Head, Sharing, SpeedSettings
 
 AUTO: Final = "auto"
 
@@ -23,19 +24,12 @@ MicroBatch = Annotated[int | Literal["auto"], PlainValidator(_micro_batch)]
 class Speed(Entry):
     """How a cell's steps are computed; no part of what a cell is.
 
-    Whatever is chosen, the sums of a step are the same, in another order of rounding.
-
-    Attributes:
-        sharing: rows are packed and each prompt is computed once, where the architecture allows it.
-        head: gradients of the head in the pass that makes its logits where that can be, or in a second
-            one.
-        token_budget: tokens of one forward and backward pass; None chooses by the device. See docs/speed.md.
-        compile: torch.compile.
-        liger: kernels of the package liger-kernel, on CUDA.
+    Whatever is chosen, the sums of a step are the same, in another order of rounding. What the words mean,
+    and what holds where one is not given, is said in ``po.settings.SpeedSettings``; see docs/speed.md.
     """
 
-    sharing: Literal["auto", "off"] = "auto"
-    head: Literal["fused", "recompute"] = "fused"
-    token_budget: Count | None = None
-    compile: bool = False
-    liger: bool = False
+    sharing: Sharing = SpeedSettings.sharing
+    head: Head = SpeedSettings.head
+    token_budget: Count | None = SpeedSettings.token_budget
+    compile: bool = SpeedSettings.compile
+    liger: bool = SpeedSettings.liger

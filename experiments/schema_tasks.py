@@ -2,10 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from eval.metrics.languages import code_fault
 from eval.scoring.postprocess import postprocessor_fault
+from experiments.locations import revision_fault
 from experiments.problems import nearest
 from po.data.adapters import ADAPTERS
 from po.data.settings import Choice, Empty, OverLong
@@ -42,6 +43,15 @@ COLUMNS = (
 _NEEDS = {"label": "completion", "scores": "completions", "chosen": "rejected", "rejected": "chosen"}
 
 
+def _checked_revision(revision: str) -> str:
+    if fault := revision_fault(revision):
+        raise ValueError(fault)
+    return revision
+
+
+Revision = Annotated[str, AfterValidator(_checked_revision)]
+
+
 class Entry(BaseModel):
     """Base of all entries: unknown keys are faults, numbers are not read out of text."""
 
@@ -56,7 +66,7 @@ class Source(Entry):
     """
 
     dataset: str
-    revision: str | None = None
+    revision: Revision | None = None
     split: str | None = None
     columns: dict[str, str] = {}
     limit: Count | None = None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from experiments.identity import canonical
-from experiments.problems import did_you_mean, nearest
+from experiments.problems import nearest, offer
 
 KEYS = ("model", "task", "method", "seed", "stage")
 STAGES = ("prepare", "train", "pairs", "reference", "generate", "score", "report")
@@ -17,7 +17,8 @@ _TEXTS = {"model", "task", "method", "stage"}
 def condition_fault(key: str, condition: Any) -> str | None:
     """What is wrong with one condition of a ``when``, or None."""
     if key not in KEYS and not key.startswith("params."):
-        return f"'{key}' cannot be matched; {did_you_mean(key, KEYS)}Known: {', '.join(KEYS)}, params.<name>."
+        known = f"known: {', '.join(KEYS)}, params.<name>."
+        return f"'{key}' cannot be matched; {offer(key, KEYS, known)}"
     if isinstance(condition, Mapping):
         sound = condition and all(
             name in _COMPARE and _is_number(bound) and math.isfinite(bound)
@@ -34,7 +35,8 @@ def condition_fault(key: str, condition: Any) -> str | None:
     if condition is None or (isinstance(condition, float) and not math.isfinite(condition)):
         return f"{condition} is no value that could be matched"
     if key == "stage" and condition not in STAGES:
-        return f"'{condition}' is no stage; {did_you_mean(condition, STAGES)}Known: {', '.join(STAGES)}."
+        rest = offer(condition, STAGES, f"known: {', '.join(STAGES)}.")
+        return f"'{condition}' is no stage; {rest}"
     return None
 
 
@@ -113,9 +115,9 @@ def check_names(only: Mapping[str, Any], facts: Sequence[Mapping[str, Any]]) -> 
         for value in values:
             if not any(_holds(value, one) for one in known):
                 choices = _distinct(known)
-                hint = did_you_mean(value, choices) if isinstance(value, str) else ""
-                message = f"{key}={value} is in no cell; {hint}Known: {', '.join(sorted(choices))}."
-                raise ValueError(f"--only: {message}")
+                near = choices if isinstance(value, str) else ()
+                rest = offer(value, near, f"known: {', '.join(sorted(choices))}.")
+                raise ValueError(f"--only: {key}={value} is in no cell; {rest}")
 
 
 def _distinct(values: Iterable[Any]) -> list[str]:

@@ -29,6 +29,7 @@ from experiments.overview import WRONG, Overview, survey
 from experiments.recorded_plan import read_plan
 from experiments.status_table import as_json, describe
 from experiments.submissions import read_queue
+from po.piped import piped
 
 INTERRUPTED = 130
 NO_EXPERIMENT = 2
@@ -47,9 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             overviews = _watch(options)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # as of: status ... | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except BrokenPipeError:  # as of: status ... | head; no fault of the folder's
+        raise
     except (OSError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return NO_EXPERIMENT
@@ -133,4 +133,4 @@ def _redraw(text: str, every_s: float) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(piped(main))

@@ -15,6 +15,7 @@ from experiments.problems import Problem
 
 Location = tuple[str | int, ...]
 _NUMBER_STARTS = list("-+0123456789")
+_MOST_NODES = 100_000  # what aliases stand for counted each time: nine of nine of nine ... is no manifest
 _REPLACED = (":bool", ":float", ":int", ":timestamp")
 
 
@@ -82,6 +83,8 @@ def read_document(path: Path) -> Document:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         document.problems.append(Problem((), f"not YAML: {error.problem}", line))
+    except RecursionError:
+        document.problems.append(Problem((), "not YAML that can be read: nested too deeply"))
     except (yaml.YAMLError, ValueError) as error:  # characters that are not UTF-8, or not allowed in YAML
         document.problems.append(Problem((), f"not YAML: {' '.join(str(error).split())}"))
     return document
@@ -99,17 +102,21 @@ def _read(loader: _Loader, document: Document) -> None:
 
 def _walk(node: yaml.Node, where: Location, document: Document, around: tuple[yaml.Node, ...]) -> bool:
     """Notes the lines of a node and all below it; False if it holds itself, which an alias can make it do."""
+    line = node.start_mark.line + 1
     if any(node is outer for outer in around):
-        line = node.start_mark.line + 1
         document.problems.append(Problem(where, "an alias refers to what it stands in", line))
         return False
-    document.lines.setdefault(where, node.start_mark.line + 1)
+    if len(document.lines) >= _MOST_NODES:
+        fault = Problem((), f"more than {_MOST_NODES:,} entries, what aliases stand for counted each time")
+        document.problems += [fault] if fault not in document.problems else []
+        return False
+    document.lines.setdefault(where, line)
     around = (*around, node)
     if isinstance(node, yaml.MappingNode):
         return _walk_mapping(node, where, document, around)
     if isinstance(node, yaml.SequenceNode):
-        found = [_walk(item, (*where, index), document, around) for index, item in enumerate(node.value)]
-        return all(found)
+        items = enumerate(node.value)
+        return all(_walk(item, (*where, index), document, around) for index, item in items)
     return True
 
 
@@ -117,7 +124,6 @@ def _walk_mapping(
     node: yaml.MappingNode, where: Location, document: Document, around: tuple[yaml.Node, ...]
 ) -> bool:
     seen: dict[str, int] = {}
-    sound = True
     for key, value in node.value:
         name, line = str(key.value), key.start_mark.line + 1
         if name in seen:
@@ -125,5 +131,6 @@ def _walk_mapping(
             document.problems.append(Problem((*where, name), message, line))
         seen[name] = line
         document.lines[(*where, name)] = line
-        sound = _walk(value, (*where, name), document, around) and sound
-    return sound
+        if not _walk(value, (*where, name), document, around):
+            return False
+    return True

@@ -17,7 +17,6 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,8 @@ from po.data.pair_file import EncodedPairs, encode_pairs, read_pairs
 from po.data.screen import counts_in_words
 from po.data.settings import CHOICES, EncodeSettings
 from po.faults import InputFault, told
-from po.models.loading import POINTER, load_tokenizer, model_location, write_json
+from po.files import write_json, write_whole
+from po.models.loading import POINTER, load_tokenizer, model_location
 from po.models.published import Weights, reference_of
 from po.settings import TrainSettings, read_settings
 
@@ -109,7 +109,12 @@ def compute(folder: Path, request: Request) -> Path:
     sys.stderr.write(f"{folder}: {counts_in_words(pairs.counts)}\n")
     cache = settings.folder.parents[1] / "cache" / "logps"
     found = {
-        role: pair_logps(Scorer(f"{folder}: {role}", source.key, source.load), pairs.ids, precision, cache)
+        role: pair_logps(
+            Scorer(f"{folder}: {role}", source.key, source.spec["dtype"], source.load),
+            pairs.ids,
+            precision,
+            cache,
+        )
         for role, source in sources.items()
     }
     params = settings.recipe.params if settings.recipe else {}
@@ -201,9 +206,7 @@ def _publish(target: Path, pairs: EncodedPairs, found: Mapping[str, Any], about:
         lines.append(json.dumps(row | values | tokens | flags, ensure_ascii=False) + "\n")
     content = "".join(lines).encode("utf-8")
     target.mkdir(parents=True, exist_ok=True)
-    temporary = target / f".logps.{os.getpid()}.tmp"
-    temporary.write_bytes(content)
-    temporary.replace(target / "logps.jsonl")
+    write_whole(target / "logps.jsonl", lambda file: file.write(content))
     sha256 = hashlib.sha256(content).hexdigest()
     facts = {"schema": 1, **about, "rows": len(lines), "counts": pairs.counts, "logps_sha256": sha256}
     write_json(target / "preferences.json", facts)

@@ -5,12 +5,14 @@
 Writes  Markdown to stdout
 """
 
+import argparse
 import sys
 from collections.abc import Sequence
 
 from po.methods import METHODS
 from po.methods.hyperparameters import shown
 from po.methods.method import LENGTH_NORM, NLL_REDUCTION, Method
+from po.piped import piped
 
 _EXPLAINED = ("nll_reduction", "length_norm")
 
@@ -63,21 +65,15 @@ def _hyperparameters(method: Method) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the table to stdout.
-
-    Args:
-        argv: arguments after the program's name; none is known.
-
-    Returns:
-        0, or 2 where an argument was given.
-    """
-    arguments = sys.argv[1:] if argv is None else argv
-    if arguments:
-        sys.stderr.write(__doc__ or "")
-        return 2
+    """Command line; see the module's text."""
+    argparse.ArgumentParser(
+        prog="python -m po.methods_table",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args(argv)
     sys.stdout.write(methods_table())
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(piped(main))

@@ -5,13 +5,16 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from po.faults import InputFault
 from po.methods import Method, resolve
 from po.methods.hyperparameters import MethodError
 
 _REMEDY = "run experiments.run again, it writes the file anew"
+
+Sharing = Literal["auto", "off"]
+Head = Literal["fused", "recompute"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +31,8 @@ class SpeedSettings:
         liger: kernels of the package liger-kernel, on CUDA.
     """
 
-    sharing: str = "auto"
-    head: str = "fused"
+    sharing: Sharing = "auto"
+    head: Head = "fused"
     token_budget: int | None = None
     compile: bool = False
     liger: bool = False
@@ -43,8 +46,8 @@ class SpeedSettings:
         budget = self.token_budget
         whole = isinstance(budget, int) and not isinstance(budget, bool) and budget >= 1
         faults = {
-            "sharing": self.sharing not in ("auto", "off") and "auto or off",
-            "head": self.head not in ("fused", "recompute") and "fused or recompute",
+            "sharing": self.sharing not in get_args(Sharing) and " or ".join(get_args(Sharing)),
+            "head": self.head not in get_args(Head) and " or ".join(get_args(Head)),
             "token_budget": not (budget is None or whole) and "a whole number of at least 1, or null",
             "compile": not isinstance(self.compile, bool) and "true or false",
             "liger": not isinstance(self.liger, bool) and "true or false",

@@ -15,25 +15,34 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from po.faults import told
+from po.files import sync_tree, write_json
 from po.models.loading import POINTER
 from po.settings import Recipe, TrainSettings, read_settings
+
+LONGEST_WAIT = timedelta(hours=12)
+"""How long a process waits for the others before it gives up; torch's ten minutes for NCCL end it in the
+middle of what the first one does alone: it computes the reference's values, waits while another job computes
+them, or merges a large model. A process that ends is no matter of it: the launcher then ends the others."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's text."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m po.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, metavar="CELL_FOLDER")
     folder = parser.parse_args(argv).folder
 
     def work() -> int:
         settings = read_settings(folder)
-        return 0 if is_trained(settings) else train(settings)
+        start = _agreed_start(settings)
+        return train(settings, start) if start else 0
 
     return told(work)
 
@@ -49,24 +58,40 @@ def is_trained(settings: TrainSettings) -> bool:
     return bool(json.loads(result.read_text(encoding="utf-8"))["stage_hash"] == settings.stage_hash)
 
 
-def train(settings: TrainSettings) -> int:
+@dataclass(frozen=True)
+class Start:
+    """How an attempt at a training begins.
+
+    Attributes:
+        attempt: its new folder; None where nothing is trained.
+        checkpoint: from which it goes on, if there is one.
+    """
+
+    attempt: Path | None = None
+    checkpoint: Path | None = None
+
+
+def train(settings: TrainSettings, start: Start) -> int:
     """Trains a cell and publishes its model; returns the exit code.
+
+    Args:
+        settings: the cell.
+        start: the same in every process.
 
     Raises:
         InputFault: data or settings that cannot be trained with.
     """
     from po.models.loading import load_tokenizer
     from po.training.cell_output import facts_of_training, save_model, write_card
-    from po.training.checkpoint import INTERRUPTED, AttemptCallback, newest_checkpoint, publish
+    from po.training.checkpoint import INTERRUPTED, AttemptCallback, publish
     from po.training.fence import stop_if_lost
 
-    if settings.recipe is None:
+    if settings.recipe is None or start.attempt is None:
         _publish_untrained(settings)
         return 0
     started, keep = time.time(), settings.recipe.training.retain == "all"
     callback = AttemptCallback(settings.folder, settings.stage_hash, keep=keep)
-    checkpoint = newest_checkpoint(settings.folder, settings.stage_hash)
-    attempt = _shared_attempt(settings.folder)
+    attempt, checkpoint = start.attempt, start.checkpoint
     tokenizer = load_tokenizer(settings.corpus)
     trainer = make_trainer(settings, settings.recipe, tokenizer, attempt, [callback])
     with callback.listening():
@@ -80,6 +105,7 @@ def train(settings: TrainSettings) -> int:
             result = facts_of_training(
                 settings, trainer, time.time() - started, resumed=checkpoint is not None
             )
+            sync_tree(attempt / "model")
         stop_if_lost()
         if trainer.is_world_process_zero():
             publish(attempt, settings.folder, result, trainer.state.log_history, keep_attempts=keep)
@@ -91,17 +117,32 @@ def _processes() -> Any:
     import torch
     from accelerate import PartialState
 
-    return PartialState(cpu=not torch.cuda.is_available())
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=LONGEST_WAIT)
 
 
-def _shared_attempt(folder: Path) -> Path:
-    """A new attempt's folder, the same in every process of a distributed run."""
+def _agreed_start(settings: TrainSettings) -> Start | None:
+    """What the first process has found; None where the cell is trained.
+
+    Only that one looks: on a network file system another node may see a folder as it was a while ago, and
+    would take an older checkpoint, or train what is trained.
+    """
     from accelerate.utils import broadcast_object_list
 
-    from po.training.checkpoint import new_attempt
+    # text alone: this module may go by another name (__main__) where it is read
+    found = _start(settings) if _processes().is_main_process else (False, "", "")
+    trained, attempt, checkpoint = broadcast_object_list([*found])
+    return None if trained else Start(*(Path(path) if path else None for path in (attempt, checkpoint)))
 
-    names = [str(new_attempt(folder)) if _processes().is_main_process else ""]
-    return Path(broadcast_object_list(names)[0])
+
+def _start(settings: TrainSettings) -> tuple[bool, str, str]:
+    """Whether the cell is trained; if not, a new attempt's folder and a checkpoint's, empty for none."""
+    from po.training.checkpoint import new_attempt, newest_checkpoint
+
+    trained = is_trained(settings)
+    if trained or settings.recipe is None:
+        return trained, "", ""
+    checkpoint = newest_checkpoint(settings.folder, settings.stage_hash)
+    return False, str(new_attempt(settings.folder)), str(checkpoint or "")
 
 
 def make_trainer(
@@ -185,7 +226,7 @@ def _with_new_adapter(settings: TrainSettings, model: Any) -> Any:
 
 def _publish_untrained(settings: TrainSettings) -> None:
     """A cell that is measured as it is: a pointer to the hub, or the weights that training starts from."""
-    from po.models.loading import load_tokenizer, write_json
+    from po.models.loading import load_tokenizer
     from po.training.fence import stop_if_lost
 
     processes = _processes()
@@ -197,6 +238,7 @@ def _publish_untrained(settings: TrainSettings) -> None:
         tokenizer = load_tokenizer(settings.corpus)
         start_model(settings, tokenizer).save_pretrained(settings.folder / "model")
         tokenizer.save_pretrained(settings.folder / "model")
+        sync_tree(settings.folder / "model")
         pointer = {"path": "model"}
     result = {"schema": 1, "stage_hash": settings.stage_hash, "method": None, "steps": 0, "seconds": 0.0}
     write_json(settings.folder / "train.json", result)

@@ -41,11 +41,30 @@ def _rest(compared: Sequence[Row]) -> list[str]:
     ]
 
 
+def _unfinished(column: Column) -> list[str]:
+    """How many methods have no score yet, or those of some seeds; outputs of others are not counted."""
+    methods = [
+        row
+        for row in column.rows
+        if not row.is_baseline and any(cell.seed is not None for cell in row.variant.cells)
+    ]
+    counts = {
+        f"no {column.metric} score yet": sum(not row.values for row in methods),
+        "scores of some seeds only": sum(0 < len(row.values) < len(row.variant.cells) for row in methods),
+    }
+    return [
+        f"{count} {'method has' if count == 1 else 'methods have'} {what}"
+        for what, count in counts.items()
+        if count
+    ]
+
+
 def sentence(column: Column, baseline: str) -> str:
     """The finding of one column, on its methods; outputs of others stand in the tables only."""
     compared = [row for row in column.rows if row.comparison and set(row.values) != {None}]
     if not compared:
-        return f"On {place(column)}, nothing can be compared: no scored method beside a scored {baseline}."
+        found = f"nothing can be compared: no scored method beside a scored {baseline}"
+        return f"On {place(column)}, {'; '.join([found, *_unfinished(column)])}."
     better = [row for row in compared if row.comparison and row.comparison.verdict == "better"]
     parts = _rest(compared)
     if better:
@@ -55,7 +74,7 @@ def sentence(column: Column, baseline: str) -> str:
             parts.insert(1, f"{others} other {'method is' if others == 1 else 'methods are'} better too")
     else:
         parts.insert(0, f"no method is shown to be better than {baseline} in {column.metric}")
-    return f"On {place(column)}, {'; '.join(parts)}."
+    return f"On {place(column)}, {'; '.join([*parts, *_unfinished(column)])}."
 
 
 def answers(tables: Sequence[Sequence[Column]], metric: str | None, baseline: str) -> tuple[str, ...]:

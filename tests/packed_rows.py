@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from torch.nn.attention.flex_attention import create_mask
+from torch.nn.attention.flex_attention import AuxOutput, AuxRequest, create_mask
 
-from po.engine.attention import Segments
+from po.engine.attention import Scoring, Segments
 from po.engine.packing import pack
 
 GROUPS = [(9, [4]), (30, [7, 12]), (5, [1, 2, 3]), (120, [20, 33])]
@@ -54,21 +54,30 @@ def seen(asked):
     return found if asked.window is None else found & (position.unsqueeze(1) - position < asked.window)
 
 
-def dense(q, k, v, mask, scaling, cap):
+def dense(q, k, v, mask, scoring):
     k, v = (tensor.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for tensor in (k, v))
-    scores = q @ k.transpose(2, 3) * scaling
+    scores, cap = q @ k.transpose(2, 3) * scoring.scaling, scoring.cap
     scores = scores if cap is None else torch.tanh(scores / cap) * cap
-    return scores.masked_fill(~mask, -torch.inf).softmax(dim=-1).nan_to_num(0.0) @ v
+    scores = scores.masked_fill(~mask, -torch.inf)
+    if scoring.sinks is None:
+        return scores.softmax(dim=-1).nan_to_num(0.0) @ v
+    sinks = scoring.sinks.view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
+    return torch.cat([scores, sinks], dim=-1).softmax(dim=-1)[..., :-1] @ v
 
 
-def flex_stand_in(q, k, v, *, score_mod, block_mask, scale, enable_gqa=False):
+def flex_stand_in(q, k, v, *, score_mod, block_mask, scale, enable_gqa=False, return_aux=None):
     assert enable_gqa or q.shape[1] == k.shape[1]
     length = q.shape[2]
     mask = create_mask(block_mask.mask_mod, None, None, length, length, q.device)
     k, v = (tensor.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for tensor in (k, v))
     scores = q @ k.transpose(2, 3) * scale
     scores = scores if score_mod is None else score_mod(scores, None, None, None, None)
-    return scores.masked_fill(~mask, -torch.inf).softmax(dim=-1) @ v
+    scores = scores.masked_fill(~mask, -torch.inf)
+    found = scores.softmax(dim=-1) @ v
+    if return_aux is None:
+        return found
+    assert return_aux == AuxRequest(lse=True)
+    return found, AuxOutput(lse=scores.float().logsumexp(dim=-1))
 
 
 def varlen_stand_in(q, k, v, ends_q, ends_k, longest_q, longest_k, scale, window, cap=None):
@@ -82,7 +91,7 @@ def varlen_stand_in(q, k, v, ends_q, ends_k, longest_q, longest_k, scale, window
         behind = torch.arange(n_q).unsqueeze(1) + n_k - n_q - torch.arange(n_k)
         mask = (behind >= 0) if window[0] < 0 else (behind >= 0) & (behind <= window[0])
         assert window[1] == 0
-        found.append(dense(tq, tk, tv, mask, scale, cap)[0].transpose(0, 1))
+        found.append(dense(tq, tk, tv, mask, Scoring(scale, cap))[0].transpose(0, 1))
     return torch.cat(found)
 
 
@@ -113,15 +122,16 @@ def varlen_attn_without_gqa(
 
 
 def gradients(rows, tensors, asked, cap=None, real=None, scaling=0.3):
-    """Values of the real tokens, and the gradients of a sum of them."""
+    """Values of the real tokens, and the gradients of a sum of them; a fourth tensor is that of the sinks."""
     leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors]
-    values = rows(*leaves, asked, scaling, cap)[:, :, :real]
+    sinks = leaves[3] if len(leaves) > 3 else None
+    values = rows(*leaves[:3], asked, Scoring(scaling, cap, sinks=sinks))[:, :, :real]
     weights = torch.linspace(-1, 2, values.numel(), device=values.device).view_as(values)
     return [values.detach(), *torch.autograd.grad((values * weights).sum(), leaves)]
 
 
-def by_definition(q, k, v, asked, scaling, cap=None):
-    return dense(q, k, v, seen(asked), scaling, cap)
+def by_definition(q, k, v, asked, scoring):
+    return dense(q, k, v, seen(asked), scoring)
 
 
 def assert_close(found, expected, relative=1e-5):

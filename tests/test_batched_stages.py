@@ -49,11 +49,13 @@ class Shown:
             self.act()
 
 
-def job(folder: Path, *what: str, group: str = "g", gpus: int = 0) -> Job:
+def job(folder: Path, *what: str, group: str = "g", gpus: int = 0, needs: tuple[Job, ...] = ()) -> Job:
     folder.mkdir(exist_ok=True)
     unit = Unit("cell", folder, "abc", {"name": folder.name, "hash": "abc"})
     argv = (str(folder), *what)
-    return Job(unit, "train", "abc", "toy_stage", argv, ARTEFACTS, (), folder.name, Limits(gpus=gpus), group)
+    return Job(
+        unit, "train", "abc", "toy_stage", argv, ARTEFACTS, needs, folder.name, Limits(gpus=gpus), group
+    )
 
 
 def scheduler(jobs: list[Job], shown: Shown, gpus: tuple[str, ...] = ()) -> Scheduler:
@@ -113,6 +115,32 @@ def test_a_stop_ends_the_one_that_runs_and_begins_no_other(tmp_path: Path) -> No
     assert [state(folder) for folder in folders] == ["done", "interrupted", "not begun"]
     assert (outcomes[jobs[0].key], outcomes[jobs[1].key]) == ("done", "interrupted")
     assert jobs[2].key not in outcomes
+
+
+def test_what_needs_an_interrupted_stage_is_not_begun_and_not_called_blocked(tmp_path: Path) -> None:
+    first = job(tmp_path / "a", "sleep")
+    second = job(tmp_path / "b", "write", needs=(first,))
+    jobs = [first, second, job(tmp_path / "c", "write", needs=(second,))]
+    shown = Shown(first.folder / "started", lambda: running.stop(kill=False))
+    running = scheduler(jobs, shown)
+    assert running.run() == {first.key: "interrupted"}
+    assert shown.ended == [("a", "interrupted")]
+
+
+def test_what_needs_a_stage_that_is_told_to_stop_too_often_ends_with_it(tmp_path: Path) -> None:
+    """Nobody has stopped the runner, which must not wait for ever."""
+    first = job(tmp_path / "a", "give", "85")
+    shown = Shown()
+    jobs = [first, job(tmp_path / "b", "write", needs=(first,))]
+    assert scheduler(jobs, shown).run() == {first.key: "interrupted"}
+    assert shown.ended == [("a", "interrupted")]
+
+
+def test_a_failure_blocks_what_needs_it(tmp_path: Path) -> None:
+    first = job(tmp_path / "a", "give", "65")
+    shown = Shown()
+    jobs = [first, job(tmp_path / "b", "write", needs=(first,))]
+    assert list(scheduler(jobs, shown).run().values()) == ["failed", "blocked"]
 
 
 def test_a_killed_process_loses_only_the_stage_that_it_was_at(tmp_path: Path) -> None:

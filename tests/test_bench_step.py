@@ -35,7 +35,7 @@ def test_all_figures_of_a_toy_come_out_and_sides_agree(toy):
     assert {"G2", "G3", "G4", "G8"} <= begin
     differences = [row for row in rows if "greatest difference" in row[0]]
     assert len(differences) == 8  # loss and gradient: two methods, two orders
-    assert all(row[3] == "met" and float(row[1]) <= step_rows.EXACT for row in differences)
+    assert all(row[3] == "equal" and float(row[1]) <= step_rows.EXACT for row in differences)
     assert sum(float(row[1]) > 0 for row in differences) >= 4  # different code did the work
     assert sum("speed-ups off" in row[0] for row in rows) == 2  # time and share
     ratios = [float(row[1].split("x")[0]) for row in rows if "ours with stored" in row[0]]
@@ -43,13 +43,16 @@ def test_all_figures_of_a_toy_come_out_and_sides_agree(toy):
 
 
 def test_the_exit_status_tells_of_sides_that_differ(toy, monkeypatch, capsys):
-    monkeypatch.setattr(step_rows, "EXACT", 1e-4)
     monkeypatch.setattr(step, "CPU_MODELS", ("toy",))
-    monkeypatch.setattr(step, "_compared", lambda bench: [table.at_most("greatest difference", 1e-5, 1e-4)])
+    monkeypatch.setattr(
+        step, "_compared", lambda bench: [table.equal_within("greatest difference", 1e-5, 1e-4)]
+    )
     assert step.main(["--quick", "--threads", "1"]) == 0
-    monkeypatch.setattr(step, "_compared", lambda bench: [table.at_most("greatest difference", 1e-3, 1e-4)])
+    monkeypatch.setattr(
+        step, "_compared", lambda bench: [table.equal_within("greatest difference", 1e-3, 1e-4)]
+    )
     assert step.main(["--quick", "--threads", "1"]) == 1
-    assert "NOT MET" in capsys.readouterr().out
+    assert "greatest difference (1.0e-03, must be <= 0.0001)" in capsys.readouterr().err
 
 
 def test_another_reference_is_seen_as_a_difference():
@@ -95,7 +98,7 @@ def test_the_ratios_of_a_gpu_come_out_without_trl(monkeypatch):
     judged = [row for row in rows if row[0].startswith("G12") and row[2]]
     assert [row[2] for row in judged] == [">= 2.6x", ">= 1.4x"]
     assert "padded twin" in judged[0][0]
-    assert all(row[3] == "met" for row in rows if "greatest difference" in row[0])
+    assert all(row[3] == "equal" for row in rows if "greatest difference" in row[0])
 
 
 def test_the_profile_names_operators_of_our_step():

@@ -24,13 +24,16 @@ from tiny_models import assert_same_gradients, tiny
 from tiny_models import gradients as model_gradients
 from tiny_training import random_pairs
 from torch.nn.attention.flex_attention import flex_attention
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import CheckpointError, checkpoint, set_checkpoint_early_stop
 
 from po.engine import attention, flex_rows, varlen_rows
 from po.engine import cuda_attention as cuda
+from po.engine.attention import Scoring
 from po.engine.forward import attach_engine, completion_logps
 from po.engine.group_attention import attend_by_groups
 from po.training.collate import Collator
+
+PLAIN = Scoring(0.3)
 
 
 @pytest.fixture
@@ -61,11 +64,11 @@ def test_flash_attn_is_used_where_a_model_asks_for_it(monkeypatch, stood_in):
     rows = cuda.cuda_attention("flash_attention_2")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = rows(*tensors, asked, 0.3, None, 0.0)
+        found = rows(*tensors, asked, PLAIN)
         tried = len(calls)
-        rows(*tensors, asked, 0.3, None, 0.0)
+        rows(*tensors, asked, PLAIN)
     assert tried == 3 and len(calls) == 4  # two windows of the trial, then those asked for
-    assert_close([found], [by_definition(*(t.float() for t in tensors), asked, 0.3)], 2e-2)
+    assert_close([found], [by_definition(*(t.float() for t in tensors), asked, PLAIN)], 2e-2)
 
 
 def test_a_missing_flash_attn_is_said(monkeypatch, stood_in):
@@ -112,8 +115,7 @@ def broken(q, k, v, **how):
 )
 def test_a_kernel_that_fails_its_trial_is_given_up_aloud(kernel, reason, monkeypatch, stood_in):
     monkeypatch.setattr(flex_rows, "_compiled", lambda: kernel)
-    rows = cuda.cuda_attention("sdpa")
-    asked = segments()
+    rows, asked = cuda.cuda_attention("sdpa"), segments()
     tensors = inputs(asked.row)
     with pytest.warns(UserWarning, match=f"given up, the slower grouped attention.*{reason}") as said:
         for _ in range(2):
@@ -122,34 +124,46 @@ def test_a_kernel_that_fails_its_trial_is_given_up_aloud(kernel, reason, monkeyp
 
 
 def test_a_kernel_that_breaks_later_is_given_up_aloud(monkeypatch, stood_in):
-    rows = cuda.cuda_attention("sdpa")
-    asked = segments()
+    rows, asked = cuda.cuda_attention("sdpa"), segments()
     tensors = inputs(asked.row)
-    rows(*tensors, asked, 0.3)
+    rows(*tensors, asked, PLAIN)
     monkeypatch.setattr(flex_rows, "_compiled", lambda: broken)
     with pytest.warns(UserWarning, match="no valid config") as said:
         for _ in range(2):
-            assert_close([rows(*tensors, asked, 0.3)], [attend_by_groups(*tensors, asked, 0.3)], 0)
+            assert_close([rows(*tensors, asked, PLAIN)], [attend_by_groups(*tensors, asked, PLAIN)], 0)
     assert len(said) == 1
     other = inputs(asked.row, heads=2, key_heads=1)  # other heads are tried anew
     with pytest.warns(UserWarning, match="no valid config"):
-        rows(*other, asked, 0.3)
+        rows(*other, asked, PLAIN)
 
 
-def test_memory_that_runs_out_is_no_reason_to_give_up(monkeypatch, stood_in):
-    rows = cuda.cuda_attention("sdpa")
-    asked = segments()
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, CheckpointError])
+def test_errors_that_are_none_of_the_kernel_are_no_reason_to_give_up(error, monkeypatch, stood_in):
+    rows, asked = cuda.cuda_attention("sdpa"), segments()
     tensors = inputs(asked.row)
 
-    def full(q, k, v, **how):
-        raise torch.OutOfMemoryError("full")
+    def broken_off(q, k, v, **how):
+        raise error("of others")
 
     for _ in range(2):  # in a trial, then in use
         with monkeypatch.context() as changed:
-            changed.setattr(flex_rows, "_compiled", lambda: full)
-            with pytest.raises(torch.OutOfMemoryError):
-                rows(*tensors, asked, 0.3)
-        assert_close([rows(*tensors, asked, 0.3)], [by_definition(*tensors, asked, 0.3)])
+            changed.setattr(flex_rows, "_compiled", lambda: broken_off)
+            with pytest.raises(error, match="of others"):
+                rows(*tensors, asked, PLAIN)
+        assert_close([rows(*tensors, asked, PLAIN)], [by_definition(*tensors, asked, PLAIN)])
+    assert list(cuda._works.values()) == [True]
+
+
+def test_a_layer_that_is_recomputed_otherwise_is_an_error_of_the_layer(stood_in):
+    rows, asked, calls = cuda.cuda_attention("sdpa"), segments(), []
+    leaves = [tensor.requires_grad_() for tensor in inputs(asked.row)]
+
+    def layer(q, k, v):
+        calls.append(1)
+        return rows(q if len(calls) == 1 else q.sin().sin().sin(), k, v, asked, PLAIN)
+
+    with set_checkpoint_early_stop(False), pytest.raises(CheckpointError, match="more tensors"):
+        checkpoint(layer, *leaves, use_reentrant=False).sum().backward()
     assert list(cuda._works.values()) == [True]
 
 
@@ -160,9 +174,9 @@ def test_a_varlen_kernel_that_fails_gives_way_to_flex(monkeypatch, stood_in):
     asked = segments()
     tensors = inputs(asked.row, dtype=torch.bfloat16)
     with pytest.warns(UserWarning, match="torch's is given up, FlexAttention is used") as said:
-        found = cuda._attend((named, flex), *tensors, asked, 0.3)
+        found = cuda._attend((named, flex), *tensors, asked, PLAIN)
     assert len(said) == 1 and found.dtype == torch.bfloat16
-    assert_close([found], [by_definition(*(t.float() for t in tensors), asked, 0.3)], 2e-2)
+    assert_close([found], [by_definition(*(t.float() for t in tensors), asked, PLAIN)], 2e-2)
 
 
 def test_dropout_is_left_to_the_grouped_form_aloud(stood_in):
@@ -172,31 +186,30 @@ def test_dropout_is_left_to_the_grouped_form_aloud(stood_in):
     rows = cuda.cuda_attention("sdpa")
     with pytest.warns(UserWarning, match="drops out") as said:
         torch.manual_seed(5)
-        found = [rows(q, k, v, asked, 0.3, None, 0.5) for _ in range(2)]
+        found = [rows(q, k, v, asked, Scoring(0.3, dropout=0.5)) for _ in range(2)]
     torch.manual_seed(5)
-    assert_close(found, [attend_by_groups(q, k, v, asked, 0.3, None, 0.5) for _ in range(2)], 0)
+    assert_close(found, [attend_by_groups(q, k, v, asked, Scoring(0.3, dropout=0.5)) for _ in range(2)], 0)
     assert len(said) == 1 and cuda._works == {}
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_a_trial_within_gradient_checkpointing_disturbs_nothing(reentrant, stood_in):
-    rows = cuda.cuda_attention("sdpa")
-    asked = segments()
+    rows, asked = cuda.cuda_attention("sdpa"), segments()
     tensors = inputs(asked.row)
     torch.manual_seed(3)
     before = torch.get_rng_state()
 
     def recomputed(*given):
         return checkpoint(
-            lambda q, k, v: rows(q.sin(), k, v, asked, 0.3), *given[:3], use_reentrant=reentrant
+            lambda q, k, v: rows(q.sin(), k, v, asked, PLAIN), *given[:3], use_reentrant=reentrant
         )
 
-    def plain(q, k, v, asked, scaling, cap):
-        return by_definition(q.sin(), k, v, asked, scaling, cap)
+    def plain(q, k, v, asked, scoring):
+        return by_definition(q.sin(), k, v, asked, scoring)
 
     def backward(call):
         leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors]
-        values = call(*leaves, asked, 0.3, None)
+        values = call(*leaves, asked, PLAIN)
         (values * torch.linspace(-1, 2, values.numel()).view_as(values)).sum().backward()
         return [values.detach(), *(leaf.grad for leaf in leaves)]
 
@@ -210,9 +223,9 @@ def test_a_trial_without_gradients(mode, stood_in):
     tensors = inputs(asked.row)
     with mode(), warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = cuda.cuda_attention("sdpa")(*tensors, asked, 0.3)
+        found = cuda.cuda_attention("sdpa")(*tensors, asked, PLAIN)
     assert not found.requires_grad
-    assert_close([found], [by_definition(*tensors, asked, 0.3)])
+    assert_close([found], [by_definition(*tensors, asked, PLAIN)])
 
 
 def test_autocast_decides_the_precision(stood_in):
@@ -221,18 +234,17 @@ def test_autocast_decides_the_precision(stood_in):
     q, k, v = inputs(asked.row)
     with torch.autocast("cpu", torch.bfloat16):
         kernels = (cuda._Kernel("FlexAttention", flex_rows.flex_suits, flex_rows.flex_rows),)
-        found = cuda._attend(kernels, q, k, v.bfloat16(), asked, 0.3)
+        found = cuda._attend(kernels, q, k, v.bfloat16(), asked, PLAIN)
     assert found.dtype == torch.bfloat16
-    assert_close([found], [by_definition(q, k, v, asked, 0.3)], 2e-2)
+    assert_close([found], [by_definition(q, k, v, asked, PLAIN)], 2e-2)
 
 
 def test_in_a_compiled_model_the_graph_breaks_around_it(stood_in):
-    rows = cuda.cuda_attention("sdpa")
-    asked = segments()
+    rows, asked = cuda.cuda_attention("sdpa"), segments()
     tensors = inputs(asked.row)
-    compiled = torch.compile(lambda q, k, v: rows(q.sin(), k, v, asked, 0.3).cos(), backend="eager")
+    compiled = torch.compile(lambda q, k, v: rows(q.sin(), k, v, asked, PLAIN).cos(), backend="eager")
     q, k, v = tensors
-    assert_close([compiled(q, k, v)], [by_definition(q.sin(), k, v, asked, 0.3).cos()])
+    assert_close([compiled(q, k, v)], [by_definition(q.sin(), k, v, asked, PLAIN).cos()])
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma2", "qwen3"])
@@ -267,7 +279,7 @@ def test_kernels_on_cuda(window, width, dtype, cap):
     real = int((asked.row.group >= 0).sum())
     expected = gradients(attend_by_groups, [t.float() for t in tensors], asked, cap, real, width**-0.5)
     kernels = cuda._kernels("sdpa")
-    ran = [kernel for kernel in kernels if kernel.suits(*tensors, cap, 0.0)]
+    ran = [kernel for kernel in kernels if kernel.suits(*tensors, Scoring(1.0, cap))]
     assert ran
     for kernel in ran:
         found = gradients(kernel.rows, tensors, asked, cap, real, width**-0.5)
@@ -282,4 +294,4 @@ def test_cuda_gives_up_nothing(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for dtype in (torch.bfloat16, torch.float32):
-            cuda.cuda_attention("sdpa")(*inputs(asked.row, dtype=dtype, width=64), asked, 0.125)
+            cuda.cuda_attention("sdpa")(*inputs(asked.row, dtype=dtype, width=64), asked, Scoring(0.125))

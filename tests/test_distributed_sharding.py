@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tiny_training import tiny_llama
-from torch.distributed.tensor import DTensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from trainer_cases import SMALL, assert_same_gradients, rows_for, start_and_policy, trainer_for
 from transformers import TrainerCallback
 from two_processes import in_two_processes
@@ -14,7 +15,8 @@ from po.engine.forward import completion_values
 from po.faults import InputFault
 from po.methods import METHODS
 from po.models.sharding import keep_answers_exact
-from po.references.sources import text_part
+from po.training.collate import text_part
+from po.training.start_checks import FirstStepChanges
 
 CASES = {
     "dpo": {},
@@ -114,6 +116,42 @@ def test_a_learning_rate_that_rounding_loses_is_seen_in_a_sharded_policy_too(tmp
             trained(tmp_path, "dpo", 4, learning_rate=1e-30)
 
     in_two_processes(tmp_path, work, sharded=True)
+
+
+def spread(whole):
+    """A parameter whose rows lie in two processes, with itself as its gradient."""
+    mesh = init_device_mesh("cpu", (2,))
+    parameter = torch.nn.Parameter(distribute_tensor(whole, mesh, [Shard(0)]))
+    parameter.grad = distribute_tensor(whole, mesh, [Shard(0)])
+    return parameter
+
+
+class Spread(torch.nn.Module):
+    """Each process finds the largest slope of its own in another parameter."""
+
+    def __init__(self, slope):
+        super().__init__()
+        self.first = spread(slope * torch.tensor([[1.0], [5.0]]))
+        self.second = spread(slope * torch.tensor([[2.0], [3.0]]))
+        self.low = spread(slope * torch.tensor([[0.1, 0.1]]))  # one row: the second process has nothing of it
+        self.without = torch.nn.Parameter(torch.zeros(1))
+
+
+@pytest.mark.parametrize("slope", [1.0, 0.0])
+def test_all_processes_watch_the_parameter_with_the_largest_slope_of_all(tmp_path, monkeypatch, slope):
+    monkeypatch.setattr("po.training.start_checks.is_sharded", lambda model: True)
+    optimizer = SimpleNamespace(param_groups=[{"lr": 1e-30}])
+
+    def work(rank):
+        model, check = Spread(slope), FirstStepChanges()
+        if not slope:
+            model.first.grad.to_local().fill_(float(rank))  # of the first process no part has a slope
+        check.on_pre_optimizer_step(None, None, None, model=model, optimizer=optimizer)
+        assert check._watched is model.first
+        with pytest.raises(InputFault, match="the first step changed no weights"):
+            check.on_optimizer_step(None, None, None, optimizer=optimizer)
+
+    in_two_processes(tmp_path, work)
 
 
 def test_fsdp_of_version_1_is_refused_and_no_fsdp_is_left_alone():

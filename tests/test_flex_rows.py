@@ -20,6 +20,7 @@ from packed_rows import (
 from torch.nn.attention.flex_attention import create_block_mask, create_mask, flex_attention
 
 from po.engine import flex_rows
+from po.engine.attention import Scoring
 from po.engine.group_attention import attend_by_groups
 
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without")
@@ -75,10 +76,10 @@ def test_flex_itself_gives_the_values(window, cap, filler, monkeypatch):
     asked = segments(window=window, filler=filler)
     tensors = inputs(asked.row)
     real = int((asked.row.group >= 0).sum())
-    found = flex_rows.flex_rows(*tensors, asked, 0.3, cap)
+    found = flex_rows.flex_rows(*tensors, asked, Scoring(0.3, cap))
     assert found.shape == tensors[0].shape and bool(found.isfinite().all())
     for expected in (by_definition, attend_by_groups):
-        assert_close([found[:, :, :real]], [expected(*tensors, asked, 0.3, cap)[:, :, :real]])
+        assert_close([found[:, :, :real]], [expected(*tensors, asked, Scoring(0.3, cap))[:, :, :real]])
 
 
 @pytest.mark.parametrize("window", WINDOWS)
@@ -109,19 +110,19 @@ def test_flex_compiles_once_for_all_batches_and_windows_of_a_length(monkeypatch)
             tensors = inputs(asked.row)
             if window == 4:  # another memory layout
                 tensors = [tensor.contiguous() for tensor in tensors]
-            found = flex_rows.flex_rows(*tensors, asked, 0.3, 2.0)
-            assert_close([found], [by_definition(*tensors, asked, 0.3, 2.0)])
+            found = flex_rows.flex_rows(*tensors, asked, Scoring(0.3, 2.0))
+            assert_close([found], [by_definition(*tensors, asked, Scoring(0.3, 2.0))])
     assert counter.frame_count == 1
     longer = segments([(200, [57])])
-    flex_rows.flex_rows(*inputs(longer.row), longer, 0.3, 2.0)
+    flex_rows.flex_rows(*inputs(longer.row), longer, Scoring(0.3, 2.0))
     assert counter.frame_count == 2
 
 
 def test_flex_refuses_dropout():
     asked = segments()
-    assert not flex_rows.flex_suits(*inputs(asked.row), None, 0.1)
+    assert not flex_rows.flex_suits(*inputs(asked.row), Scoring(0.3, dropout=0.1))
     with pytest.raises(ValueError, match="dropout"):
-        flex_rows.flex_rows(*inputs(asked.row), asked, 0.3, None, 0.1)
+        flex_rows.flex_rows(*inputs(asked.row), asked, Scoring(0.3, dropout=0.1))
 
 
 def test_nothing_is_split_while_a_kernel_is_compiled(monkeypatch, stood_in):
@@ -135,7 +136,7 @@ def test_nothing_is_split_while_a_kernel_is_compiled(monkeypatch, stood_in):
     monkeypatch.setattr(flex_rows, "_compiled", lambda: watching)
     asked = segments()
     for _ in range(2):
-        flex_rows.flex_rows(*inputs(asked.row), asked, 0.3)
+        flex_rows.flex_rows(*inputs(asked.row), asked, Scoring(0.3))
     assert found == [False, config.optimize_ddp] and config.optimize_ddp
 
 

@@ -122,6 +122,7 @@ def test_a_misspelled_option_is_refused_with_the_nearest():
     ("given", "message"),
     [
         ({"method": "tr_dpo", "precompute_ref_log_probs": True}, "tr_dpo asks its reference in every step"),
+        ({"fp16": True, "precompute_ref_log_probs": True}, "under fp16 policy and reference would not agree"),
         ({"over_long": "cut"}, "over_long is 'cut'"),
         ({"truncation": "keep_ends"}, "did you mean 'keep_end'"),
         ({"max_prompt_length": 0}, "max_prompt_length is 0"),

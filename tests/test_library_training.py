@@ -185,6 +185,14 @@ def test_several_evaluation_sets_are_told_apart_by_name(tmp_path):
         assert found[f"eval_hard_{name}"] == alone[f"eval_{name}"]
 
 
+def test_texts_can_be_predicted_and_give_the_figures_of_an_evaluation(tmp_path):
+    texts = text_pairs()
+    trainer = library_trainer(tmp_path, texts, eval_rows=texts, processing_class=word_tokenizer())
+    found, expected = trainer.predict(texts).metrics, trainer.evaluate()
+    for name in ("loss", "rewards/accuracies", "logps/chosen"):
+        assert found[f"test_{name}"] == expected[f"eval_{name}"]
+
+
 def test_a_new_data_set_can_be_evaluated_while_the_reference_is_there(tmp_path):
     rows = random_pairs(4, seed=5)
     trainer = library_trainer(tmp_path, random_pairs(8), eval_rows=rows)

@@ -1,6 +1,7 @@
 """Log-probabilities of pair files: right values, in order, computed once, faults told."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from po import logprobs
 from po.data.templates import render
 from po.engine.forward import attach_engine, completion_logps
 from po.faults import InputFault
-from po.models.loading import load_tokenizer, write_json
+from po.files import write_json
+from po.models.loading import load_tokenizer
 from po.references import values
 from po.references.store import PartFiles
 from po.training.collate import Collator
@@ -164,6 +166,30 @@ def test_a_result_that_was_changed_is_written_again(cells, pair_file):
     path.write_text("")
     run(cells[0], pair_file)
     assert results(cells[0]) == (before, facts)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("logps.npy", lambda data: data[:-1] + bytes([data[-1] ^ 1])),  # of the right shape, and finite
+        ("logps.npy", lambda data: data[:-9]),
+        ("reference.json", lambda data: data[:-9]),
+    ],
+)
+def test_a_damaged_value_in_the_cache_is_computed_again_and_told(
+    cells, pair_file, asked, tmp_path, name, damage, capfd
+):
+    run(cells[0], pair_file)
+    expected = results(cells[0])
+    (entry,) = (tmp_path / "cache" / "logps").iterdir()
+    (entry / name).write_bytes(damage((entry / name).read_bytes()))
+    shutil.rmtree(cells[0] / "preferences")
+    run(cells[0], pair_file)
+    assert results(cells[0]) == expected
+    assert f"{entry}: the stored values are damaged; they are computed again" in capfd.readouterr().err
+    shutil.rmtree(cells[0] / "preferences")
+    run(cells[0], pair_file)
+    assert asked == [7, 7], "what was computed again is stored again"
 
 
 def test_other_settings_make_another_folder(cells, pair_file):

@@ -105,6 +105,10 @@ def test_plan_reports_the_same_faults_with_the_same_exit_code(
             "one length: beta has 2, learning_rate has 1",
         ),
         (
+            {"methods__dpo": {"from": "sft", "grid": {"beta": [1]}, "params": {"beta": 2}}},
+            "'beta' stands in params and in grid",
+        ),
+        (
             {"methods__dpo": {"from": "sft", "grid": {"beta": [1]}, "zip": {"beta": [2]}}},
             "'beta' stands in grid and in zip",
         ),

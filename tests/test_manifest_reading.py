@@ -11,7 +11,7 @@ from manifests import SMALL, changed, faults, only_fault, write
 from experiments.grid import GridError, expand_grid
 from experiments.manifest import checked_manifest, read_manifest
 from experiments.problems import ManifestError
-from experiments.yaml_source import Document
+from experiments.yaml_source import Document, read_document
 
 
 def test_a_key_given_twice_is_named_with_both_lines(tmp_path: Path) -> None:
@@ -128,3 +128,20 @@ def test_whatever_stands_anywhere_the_answer_is_a_plan_or_a_list_of_faults(tmp_p
                 assert all(problem.message for problem in error.problems)
     assert len(outcomes) > 500
     assert outcomes.count("faults") > 4 * outcomes.count("plan") > 0
+
+
+def test_aliases_of_aliases_do_not_take_forever(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]
+    (tmp_path / "m.yaml").write_text("\n".join(lines))
+    document = read_document(tmp_path / "m.yaml")
+    assert document.data is None
+    assert [problem.message for problem in document.problems] == [
+        "more than 100,000 entries, what aliases stand for counted each time"
+    ]
+
+
+def test_a_file_that_is_nested_too_deeply_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "m.yaml").write_text("a: " + "[" * 5000 + "]" * 5000)
+    (problem,) = read_document(tmp_path / "m.yaml").problems
+    assert "nested too deeply" in problem.message

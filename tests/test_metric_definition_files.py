@@ -6,6 +6,7 @@ from eval.faults import EvalError
 from eval.metrics.definitions import read_definitions
 from eval.metrics.table import KINDS
 from eval.metrics_table import kinds_table
+from eval.score import main as score
 
 
 @pytest.fixture
@@ -33,6 +34,14 @@ def test_a_variable_that_is_not_set_is_named(write, monkeypatch):
 def test_of_a_manifest_its_metrics_are_taken(write):
     path = write("version: 1\nmetrics:\n  chrf1: {kind: chrf, word_order: 1}\nseeds: [1, 2]\n")
     assert read_definitions(path) == {"chrf1": {"kind": "chrf", "word_order": 1}}
+
+
+def test_a_file_that_is_not_there_is_told_in_one_plain_line(tmp_path, capsys):
+    path = tmp_path / "nofile.yaml"
+    assert score(["--hyp", "out", "--define", str(path)]) == 2
+    assert capsys.readouterr().err == f"{path}: no such file\n"
+    assert score(["--hyp", "out", "--define", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"{tmp_path}: cannot be read (Is a directory)\n"
 
 
 def test_a_metric_may_be_called_metrics(write):

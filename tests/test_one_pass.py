@@ -41,6 +41,21 @@ def test_one_pass_and_two_give_the_same_gradients(tmp_path, name, monkeypatch):
     assert_same_gradients(found, expected, 1e-4)
 
 
+def test_under_fp16_the_head_computes_again(tmp_path, monkeypatch):
+    """One pass has the head's gradients before the loss is scaled, so small ones would be rounded away."""
+    calls = []
+    from po.engine import forward
+
+    whole = forward.fused_rows
+    monkeypatch.setattr(forward, "fused_rows", lambda *a, **k: calls.append(1) or whole(*a, **k))
+    for fp16, expected in ((True, 0), (False, 1)):
+        calls.clear()
+        trainer = preference_trainer(tmp_path, tiny_llama(), random_pairs(8), "simpo", fp16=fp16)
+        trainer.train()
+        assert len(calls) == expected
+        assert trainer.accelerator.mixed_precision == ("fp16" if fp16 else "no")
+
+
 @pytest.mark.parametrize("speed", [None, PLAIN])
 def test_what_is_looked_at_is_measured_where_a_line_is_written(tmp_path, speed):
     trainer = preference_trainer(

@@ -107,9 +107,9 @@ def test_plan_shows_what_is_done_failed_and_out_of_date(
     finish(first.folder, "generate", "another hash")
     finish(second.folder, "train", second.stage_hash, "failed")
     text = shown(capsys, tmp_path)
-    assert "train done; generate its inputs changed; score not started" in text
+    assert "train done; generate its inputs or files changed; score not started" in text
     assert "train failed; generate not started" in text
-    assert "18 stages: 1 done, 17 to run (15 not started, 1 its inputs changed, 1 failed)" in text
+    assert "18 stages: 1 done, 17 to run (15 not started, 1 its inputs or files changed, 1 failed)" in text
 
 
 def test_the_stored_plan_holds_cells_hashes_jobs_and_warnings(tmp_path: Path) -> None:

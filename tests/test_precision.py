@@ -10,9 +10,8 @@ from tiny_training import preference_trainer, random_pairs, tiny_llama
 from po.engine.forward import attach_engine, completion_values
 from po.engine.token_values import Asked
 from po.models.loading import disable_dropout
-from po.references.sources import text_part
 from po.references.values import reference_values, with_values
-from po.training.collate import Collator
+from po.training.collate import Collator, text_part
 
 PURE, AUTOCAST = "pure", "autocast"
 LONG = 500  # tokens of a completion

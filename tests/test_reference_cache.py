@@ -10,7 +10,7 @@ from tiny_training import MODEL, add_dpo, make_experiment, random_pairs, tiny_ll
 from po import reference
 from po.engine.forward import attach_engine, completion_logps
 from po.faults import InputFault
-from po.models.loading import write_json
+from po.files import write_json
 from po.reference import compute, load_reference, weights_digest
 from po.references import values as values_module
 from po.references.cell import completed_rows

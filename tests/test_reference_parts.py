@@ -5,21 +5,22 @@ import fcntl
 import json
 import os
 import signal
+import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from processes import fork, until, wait
-from tiny_training import add_dpo, make_experiment, random_pairs, tiny_llama
+from tiny_training import add_dpo, make_experiment, random_pairs, tiny_llama, write_rows
 
 from po import reference
-from po.models.loading import write_json
+from po.faults import InputFault
+from po.files import write_json
 from po.reference import compute
 from po.references import lock
 from po.references import values as values_module
 from po.references.layout import Layout, batches
-from po.references.lock import sole_writer
 from po.references.sources import LiveReference
 from po.references.values import reference_values
 
@@ -121,6 +122,11 @@ def test_parts_of_other_weights_are_not_taken(folder, monkeypatch):
     assert not list(folder.glob("parts-*"))
 
 
+def clock(act):
+    """The module ``time``, but to sleep is to ``act()``, which takes no time."""
+    return SimpleNamespace(sleep=lambda _: act(), monotonic=lambda: 0.0, strftime=time.strftime)
+
+
 def test_of_two_at_once_one_computes_and_the_other_waits(folder, tmp_path, monkeypatch, capfd):
     go = tmp_path / "go"
 
@@ -133,7 +139,7 @@ def test_of_two_at_once_one_computes_and_the_other_waits(folder, tmp_path, monke
     child = fork(work)
     until(lambda: list(folder.glob("parts-*/0")))
     monkeypatch.setattr(reference, "load_start", lambda *_: pytest.fail("both computed"))
-    monkeypatch.setattr(lock, "time", SimpleNamespace(sleep=lambda _: go.touch()))  # this one waits now
+    monkeypatch.setattr(lock, "time", clock(lambda: go.touch()))  # this one waits now
     compute(folder)
     assert wait(child) == 0
     assert f"{folder}: pid {child} on " in (said := capfd.readouterr().err)
@@ -152,7 +158,7 @@ def test_who_waits_takes_over_from_one_that_is_killed(folder, monkeypatch):
 
     child = fork(work)
     until(lambda: list(folder.glob("parts-*/1")))
-    monkeypatch.setattr(lock, "time", SimpleNamespace(sleep=lambda _: os.kill(child, signal.SIGKILL)))
+    monkeypatch.setattr(lock, "time", clock(lambda: os.kill(child, signal.SIGKILL)))
     calls = before_asking(monkeypatch, lambda n: None)
     compute(folder)
     assert wait(child) == -signal.SIGKILL
@@ -168,6 +174,46 @@ def test_a_pass_that_ended_before_its_parts_were_removed_is_cleaned_up(folder, m
     assert not list(folder.glob("parts-*"))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_a_value_that_is_not_finite_is_refused_by_its_row_and_never_kept(folder, kind, value):
+    """The second completion of the eighth row that is computed, which stands in the third part."""
+    rows = [row | {"id": f"p{i}"} for i, row in enumerate(random_pairs(30))]
+    write_rows(folder.parents[1] / "data" / "tiny.toy--0" / "train.jsonl", rows)
+    order = [i for batch in batches(rows, Layout.of(rows, "unpaired"), 80, shared=True) for i in batch]
+    spoiled, ask = rows[order[8]]["rejected_ids"], LiveReference.values
+
+    def answer(self, batch, asked):
+        found = ask(self, batch, asked)
+        for at, (ids, mask) in enumerate(zip(batch["input_ids"], batch["completion_mask"], strict=True)):
+            if ids[mask].tolist() == spoiled:
+                found[kind][(at, 1) if kind == "token_logps" else at] = value
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LiveReference, "values", answer)
+        with pytest.raises(
+            InputFault, match=f"row 'p{order[8]}': under the reference model {kind} is {value},"
+        ):
+            compute(folder)
+    assert not (folder / "reference.json").exists()
+    assert list(folder.glob("parts-*/*")), "what was right is kept"
+    compute(folder)
+    assert all(np.isfinite(values).all() for values in stored(folder).values())
+
+
+def test_a_model_with_a_broken_embedding_is_no_reference_and_padding_is_no_fault(folder):
+    model = tiny_llama()
+    with torch.no_grad():
+        model.get_input_embeddings().weight[7] = float("nan")
+    model.save_pretrained(folder.parents[1] / "cells" / "tiny.toy.sft.s1--0" / "model")
+    with pytest.raises(InputFault, match="logps is nan, .* NaN or infinity in the model's weights"):
+        compute(folder)
+    lists = [{"prompt_ids": [5], "candidates_ids": [[6, 2]] * count} for count in (3, 2)]
+    found = reference_values(tiny_llama(), lists, "fp32", form="ranked")["logps"]
+    assert np.isnan(found).tolist() == [[False, False, False], [False, False, True]]
+
+
 def test_without_locks_on_the_file_system_the_work_is_done_all_the_same(folder, monkeypatch, capsys):
     def refuse(handle, operation):
         raise OSError(errno.ENOLCK, "No locks available")
@@ -176,24 +222,6 @@ def test_without_locks_on_the_file_system_the_work_is_done_all_the_same(folder, 
     compute(folder)
     assert "no locks on this file system (No locks available)" in capsys.readouterr().err
     assert (folder / "reference.json").is_file()
-
-
-def test_a_lock_ends_with_the_work_even_if_that_fails(tmp_path):
-    with pytest.raises(KeyError), sole_writer(tmp_path):
-        raise KeyError
-    with sole_writer(tmp_path):
-        assert wait(fork(lambda: holds(tmp_path))) == 1
-    assert wait(fork(lambda: holds(tmp_path))) == 0
-
-
-def holds(folder):
-    """Exit code 0 if the lock is free, 1 if it is not."""
-    with (folder / "lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return 1
-    return 0
 
 
 def test_rows_of_one_prompt_are_computed_together_and_it_is_counted_once():

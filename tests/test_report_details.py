@@ -110,3 +110,29 @@ def test_a_restricting_licence_stands_in_the_footer(report):
     footer = (report / "report.md").read_text(encoding="utf-8").split("\n---\n")[1]
     assert "chrf: licence CC BY-NC-SA 4.0, which restricts use." in footer
     assert "bleu: licence" not in footer
+
+
+def test_the_first_sentence_counts_scored_methods_and_says_how_many_are_not(tmp_path, capsys):
+    run = RunFolder(tmp_path / "demo")
+    for seed in (1, 2):
+        run.done("sft", seed, 0.3)
+        run.done("dpo", seed, 0.3)
+        for method in ("kto", "orpo"):
+            run.entry(method, seed)
+    run.done("cpo", 1, 0.3)
+    run.entry("cpo", 2)
+    assert main([str(run.plan()), "--trials", "100"]) == 0
+    said = capsys.readouterr().out.splitlines()[0]
+    assert said == (
+        "On test (tiny, numbers), no method is shown to be better than sft in bleu; 2 of 2 methods show no "
+        "difference; 2 methods have no bleu score yet; 1 method has scores of some seeds only."
+    )
+
+
+def test_where_nothing_is_compared_the_sentence_says_what_has_no_scores(tmp_path, capsys):
+    run = RunFolder(tmp_path / "demo")
+    run.done("sft", 1, 0.3)
+    run.entry("dpo", 1)
+    assert main([str(run.plan()), "--trials", "100"]) == 0
+    said = capsys.readouterr().out.splitlines()[0]
+    assert said.endswith("no scored method beside a scored sft; 1 method has no bleu score yet.")

@@ -129,9 +129,9 @@ def test_only_a_stage_stops_there(tmp_path: Path) -> None:
     [
         ("method=dop", "--only: method=dop is in no cell; did you mean 'dpo'? Known: dpo, sft."),
         ("model=tiney", "--only: model=tiney is in no cell; did you mean 'tiny'? Known: tiny."),
-        ("method=dpo,method=x", "--only: method=x is in no cell; Known: dpo, sft."),
-        ("seed=9", "--only: seed=9 is in no cell; Known: 1, 2."),
-        ("params.beta=0.2", "--only: params.beta=0.2 is in no cell; Known: 0.1."),
+        ("method=dpo,method=x", "--only: method=x is in no cell; known: dpo, sft."),
+        ("seed=9", "--only: seed=9 is in no cell; known: 1, 2."),
+        ("params.beta=0.2", "--only: params.beta=0.2 is in no cell; known: 0.1."),
         ("params.betta=0.1", "--only: no cell has 'params.betta'; did you mean 'params.beta'?"),
         ("method=sft,params.beta=0.1", "--only: no cell has all of method=sft, params.beta=0.1"),
         ("method=sft,stage=reference", "--only: no cell has all of method=sft, stage=reference"),

@@ -43,6 +43,12 @@ SHARING = {
     "ctrl": {**OLD, "dff": 48},
     "afmoe": {**HEAD, **EXPERTS, "sliding_window": 4},
     "deepseek_v3": LATENT,
+    "gpt_oss": {**HEAD, **EXPERTS, **MIXED},
+    "granite_swa": {**HEAD, **MIXED},
+    "mimo_v2_flash": {
+        **HEAD, **EXPERTS, **MIXED, "v_head_dim": 12, "n_routed_experts": 4, "n_group": 1, "topk_group": 1,
+        "mlp_layer_types": ["dense", "sparse"],
+    },
     "smollm3": {"no_rope_layers": [1, 0]},
     "gemma3n_text": {
         **HEAD, **MIXED, "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": VOCABULARY,
@@ -50,6 +56,7 @@ SHARING = {
         "activation_sparsity_pattern": [0.0, 0.0],
     },
 }  # fmt: skip
+EAGER = {"ctrl", "gpt_oss", "granite_swa", "mimo_v2_flash"}
 OWN = "has an attention of its own"
 ALONE = {
     "bloom": ({"n_layer": 2, "n_head": 2}, OWN),
@@ -61,7 +68,6 @@ ALONE = {
                     "layer_types": ["linear_attention", "full_attention"]}, OWN),
     "lfm2": ({"layer_types": ["conv", "full_attention"], "conv_L_cache": 3}, "has layers of conv"),
     "deepseek_v32": ({**LATENT, **INDEXED}, "has layers of indexed_attention"),
-    "gpt_oss": ({**HEAD, **EXPERTS, **MIXED}, "attends with s_aux"),
     "doge": ({"keep_window_size": 8}, "takes no packed rows"),
 }  # fmt: skip
 
@@ -77,7 +83,7 @@ def built(name, more, attention="sdpa", seed=0):
 
 @pytest.mark.parametrize("name", SHARING)
 def test_prompts_are_shared(name):
-    attention = "eager" if name == "ctrl" else "sdpa"
+    attention = "eager" if name in EAGER else "sdpa"
     make = lambda: built(name, SHARING[name], attention)  # noqa: E731
     assert_same(both_ways(make, Collator("ranked")(candidates(4))))
     skipped = Collator("ranked")(candidates(3, **LONG_PROMPTS))  # by the last layer, which most of them allow

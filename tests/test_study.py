@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -122,6 +123,10 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(finished: Path, tmp_path: Pat
     output, _ = runner.communicate(timeout=60)
     assert runner.returncode == 130
     assert "once more to stop at once" in output
+    assert "blocked" not in output
+    assert re.fullmatch(
+        r"interrupted; (\d+ stages? not started; )?the same command goes on", output.splitlines()[-1]
+    )
     study.run(tmp_path)
     assert study.scores(tmp_path) == study.scores(finished)
 

@@ -1,11 +1,10 @@
+"""A cell is trained, published and not trained again; what cannot be trained is refused."""
+
 import json
-import os
-import signal
 import time
 
 import pytest
 import torch
-from processes import fork, until, wait
 from safetensors.torch import load_file
 from tiny_training import (
     TRAINING,
@@ -19,11 +18,10 @@ from tiny_training import (
 )
 
 from po import train
-from po.models.loading import load_tokenizer, write_json
+from po.models.loading import load_tokenizer
 from po.rows import TEXT_IDS, read_rows
 from po.settings import read_settings
 from po.train import start_model
-from po.training.checkpoint import INTERRUPTED, MARKER, AttemptCallback, new_attempt, newest_checkpoint
 
 
 @pytest.fixture
@@ -95,93 +93,6 @@ def test_the_groups_of_similar_length_do_not_change_supervised_training(sft, mon
     run(sft)
     for name, tensor in weights(sft).items():
         assert torch.allclose(tensor, grouped[name], rtol=1e-3, atol=1e-5), name
-
-
-def slow_steps(monkeypatch, seconds=0.05):
-    """Steps take a moment, so that a signal can come between two."""
-    on_step_end = AttemptCallback.on_step_end
-
-    def slower(self, *args, **kwargs):
-        time.sleep(seconds)
-        return on_step_end(self, *args, **kwargs)
-
-    monkeypatch.setattr(AttemptCallback, "on_step_end", slower)
-
-
-def undisturbed(folder):
-    """The weights of a run from beginning to end, which are then removed."""
-    assert run(folder) == 0
-    found = weights(folder)
-    for name in ("model.json", "train.json"):
-        (folder / name).unlink()
-    return found
-
-
-@pytest.mark.parametrize("method", ["sft", "dpo"])
-def test_after_sigterm_training_goes_on_to_the_same_weights(sft, method, monkeypatch):
-    folder = sft
-    if method == "dpo":
-        run(sft)
-        folder = add_dpo(sft.parents[1], sft)
-    expected = undisturbed(folder)
-    slow_steps(monkeypatch)
-    child = fork(lambda: run(folder))
-    until(lambda: list(folder.glob(f"attempts/*/checkpoint-*/{MARKER}")))
-    os.kill(child, signal.SIGTERM)
-    assert wait(child) == INTERRUPTED
-    assert not (folder / "model.json").exists()
-    (marker,) = folder.glob(f"attempts/*/checkpoint-*/{MARKER}")
-    stopped = json.loads(marker.read_text())["step"]
-    assert 2 <= stopped < 6
-    assert run(folder) == 0
-    assert json.loads((folder / "train.json").read_text())["resumed"] is True
-    assert_equal_weights(weights(folder), expected)
-    assert [row["step"] for row in read_log(folder) if "loss" in row][-1] == 6
-
-
-def test_after_kill_9_training_goes_on_to_the_same_weights(sft, monkeypatch):
-    expected = undisturbed(sft)
-    slow_steps(monkeypatch)
-    child = fork(lambda: run(sft))
-    until(lambda: list(sft.glob(f"attempts/*/checkpoint-*/{MARKER}")))
-    os.kill(child, signal.SIGKILL)
-    assert wait(child) == -signal.SIGKILL
-    assert run(sft) == 0
-    assert json.loads((sft / "train.json").read_text())["resumed"] is True
-    assert_equal_weights(weights(sft), expected)
-
-
-def test_a_torn_checkpoint_and_one_of_other_settings_do_not_count(tmp_path):
-    for step, stage_hash in ((10, "ours"), (20, "ours"), (30, "theirs")):
-        checkpoint = new_attempt(tmp_path) / f"checkpoint-{step}"
-        checkpoint.mkdir()
-        write_json(checkpoint / MARKER, {"step": step, "stage_hash": stage_hash})
-    torn = new_attempt(tmp_path) / "checkpoint-40"
-    torn.mkdir()
-    assert newest_checkpoint(tmp_path, "ours") == tmp_path / "attempts" / "2" / "checkpoint-20"
-    assert newest_checkpoint(tmp_path, "nobody's") is None
-    assert new_attempt(tmp_path).name == "5"
-
-
-def test_a_torn_checkpoint_is_passed_over_in_training(sft):
-    torn = new_attempt(sft) / "checkpoint-4"
-    torn.mkdir()
-    (torn / "trainer_state.json").write_text("{")
-    assert run(sft) == 0
-    assert json.loads((sft / "train.json").read_text())["resumed"] is False
-
-
-def test_only_the_newest_checkpoint_is_kept_unless_all_are_wanted(sft):
-    change_training(sft, retain="all")
-    run(sft)
-    kept = sorted(path.parent.name for path in sft.glob(f"attempts/1/*/{MARKER}"))
-    assert kept == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
-
-
-def test_after_training_signals_mean_what_they_meant_before(sft):
-    before = signal.getsignal(signal.SIGTERM)
-    run(sft)
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def refusal(folder, capsys):

@@ -16,6 +16,7 @@ from packed_rows import (
 )
 
 from po.engine import varlen_rows
+from po.engine.attention import Scoring
 
 
 @pytest.mark.parametrize("window", WINDOWS)
@@ -29,7 +30,7 @@ def test_varlen(window, groups, name):
     tensors, real = inputs(asked.row), asked.row.ids.shape[1] - 11
     found = gradients(kernel.rows, tensors, asked, cap, real)
     assert_close(found, gradients(by_definition, tensors, asked, cap, real))
-    assert kernel.rows(*tensors, asked, 0.3, cap).shape == tensors[0].shape
+    assert kernel.rows(*tensors, asked, Scoring(0.3, cap)).shape == tensors[0].shape
 
 
 def test_varlen_gathers_each_shared_prompt_once_for_each_further_completion():
@@ -42,15 +43,20 @@ def test_varlen_gathers_each_shared_prompt_once_for_each_further_completion():
 
 def test_varlen_knows_what_it_cannot_do():
     q, k, v = inputs(segments().row, dtype=torch.bfloat16)
+    plain, capped, dropping = Scoring(1.0), Scoring(1.0, 30.0), Scoring(1.0, dropout=0.1)
+    sinking = Scoring(1.0, sinks=torch.zeros(4))
     flash, own = varlen_rows.Varlen(flash_attn_varlen_func, False), varlen_rows.Varlen(varlen_attn, True)
-    assert flash.suits(q, k, v, 30.0, 0.1) and own.suits(q, k, v, None, 0.0)
-    assert not own.suits(q, k, v, 30.0, 0.0) and not own.suits(q, k, v, None, 0.1)
+    assert flash.suits(q, k, v, Scoring(1.0, 30.0, 0.1)) and own.suits(q, k, v, plain)
+    assert not own.suits(q, k, v, capped) and not own.suits(q, k, v, dropping)
     for kernel in (flash, own):
-        assert not kernel.suits(q.float(), k.float(), v.float(), None, 0.0)
-        assert not kernel.suits(q[..., :12], k[..., :12], v[..., :12], None, 0.0)
-        assert not kernel.suits(q, k, v[..., :8], None, 0.0)
+        assert not kernel.suits(q.float(), k.float(), v.float(), plain)
+        assert not kernel.suits(q[..., :12], k[..., :12], v[..., :12], plain)
+        assert not kernel.suits(q, k, v[..., :8], plain)
+        assert not kernel.suits(q, k, v, sinking)
+        with pytest.raises(ValueError, match="sinks"):
+            kernel.rows(q, k, v, segments(), sinking)
     old = varlen_rows.Varlen(lambda q, k, v, a, b, c, d, is_causal=False: None, own=True)
-    assert not old.suits(q, k, v, None, 0.0)
+    assert not old.suits(q, k, v, plain)
 
 
 def test_torch_has_the_kernel_that_is_called():

@@ -5,17 +5,35 @@ from dataclasses import replace
 from unittest.mock import patch
 
 import torch
-from tiny_models import assert_same_gradients, gradients
+from tiny_models import DECODER, WINDOW, assert_same_gradients, gradients, sharpened
 from tiny_training import random_ids
+from transformers import GptOssConfig, GptOssForCausalLM
 
 from po.engine.forward import attach_engine, completion_values
 from po.engine.packing import pack
 from po.engine.token_values import Asked
-from po.references.sources import text_part
+from po.models.loading import disable_dropout
+from po.training.collate import text_part
 
 EVERYTHING = Asked(collision=True, entropy=True, tokens=True, prompt=True)
 COMPLETIONS = replace(EVERYTHING, prompt=False)
 LONG_PROMPTS = {"prompt": (20, 30), "completion": (1, 6)}
+
+
+def tiny_gpt_oss(experts_per_token=2):
+    """A layer with a window and one without; sinks between those that take nearly nothing and nearly all."""
+    config = GptOssConfig(
+        **DECODER, head_dim=16, num_local_experts=4, num_experts_per_tok=experts_per_token,
+        sliding_window=WINDOW,
+        layer_types=["sliding_attention", "full_attention"], attn_implementation="eager",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = sharpened(GptOssForCausalLM(config))
+    with torch.no_grad():
+        for layer, sinks in zip(model.model.layers, ([-2.0, 3.0], [1.0, 5.0]), strict=True):
+            layer.self_attn.sinks.copy_(torch.tensor(sinks))
+    disable_dropout(model)
+    return model
 
 
 def values_and_gradients(model, batch, asked=EVERYTHING):

@@ -124,7 +124,11 @@ def read_definitions(path: Path) -> dict[str, Definition]:
     """
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as fault:
+    except FileNotFoundError as fault:
+        raise EvalError(f"{path}: no such file") from fault
+    except OSError as fault:
+        raise EvalError(f"{path}: cannot be read ({fault.strerror})") from fault
+    except (yaml.YAMLError, UnicodeDecodeError) as fault:
         raise EvalError(f"{path}: {fault}") from fault
     if isinstance(found, dict) and isinstance(found.get("metrics"), dict) and "kind" not in found["metrics"]:
         found = found["metrics"]

@@ -67,6 +67,24 @@ class Segments:
         return self.kept.found[key]
 
 
+@dataclass(frozen=True, eq=False)
+class Scoring:
+    """How weights come from queries and keys.
+
+    Attributes:
+        scaling: of the scores.
+        cap: scores are cap·tanh(score / cap), before the mask; None for none.
+        dropout: chance of each weight.
+        sinks: (heads,), scores of one more key, which every token sees and whose value is 0; they are neither
+            scaled nor capped. None for no such key.
+    """
+
+    scaling: float
+    cap: float | None = None
+    dropout: float = 0.0
+    sinks: Tensor | None = None
+
+
 def packed_name(implementation: str) -> str:
     """Registers an attention that takes packed rows too, and returns its name.
 
@@ -115,7 +133,7 @@ def _attend(
             raise TypeError(f"{type(module).__name__} attends with a mask of its own making")
         own = sys.modules[type(module).__module__]
         function = ALL_ATTENTION_FUNCTIONS.get_interface(plain, getattr(own, "eager_attention_forward", None))
-        with _named(module.config, plain):
+        with contextlib.nullcontext() if plain in _NAMELESS else _named(module.config, plain):
             result: tuple[Tensor, Tensor | None] = function(
                 module, query, key, value, attention_mask, **kwargs
             )
@@ -126,16 +144,24 @@ def _attend(
     strange = {name for name, given in kwargs.items() if given is not None} - _KNOWN
     if strange or not kwargs.get("is_causal", True):
         raise TypeError(f"{type(module).__name__} attends with {', '.join(sorted(strange)) or 'no order'}")
-    if plain == "sdpa" and kwargs.get("softcap") is not None:
-        raise TypeError(f"{type(module).__name__} has a cap on its scores, which sdpa leaves out")
-    scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
-    cap, dropout = kwargs.get("softcap"), kwargs.get("dropout", 0.0)
-    found = _on_device(query, plain)(query, key, value, attention_mask, scaling, cap, dropout)
+    scoring = Scoring(
+        scaling=kwargs.get("scaling") or query.shape[-1] ** -0.5,
+        cap=kwargs.get("softcap"),
+        dropout=kwargs.get("dropout", 0.0),
+        sinks=kwargs.get("s_aux"),
+    )
+    for given, what in ((scoring.cap, "a cap on its scores"), (scoring.sinks, "attention sinks")):
+        if plain == "sdpa" and given is not None:
+            raise TypeError(f"{type(module).__name__} has {what}, which sdpa leaves out")
+    found = _on_device(query, plain)(query, key, value, attention_mask, scoring)
     found = found.transpose(1, 2).contiguous()  # some models take a view of it
     if reading is not None:
         reading.found = found
         raise Attended
     return found, None
+
+
+_NAMELESS = {"sdpa", "eager"}  # do not look for their name: other threads see the configuration too
 
 
 @contextlib.contextmanager
@@ -149,11 +175,11 @@ def _named(config: Any, plain: str) -> Iterator[None]:
         config._attn_implementation_internal = name
 
 
-_HEEDED = {"scaling", "softcap", "dropout", "is_causal"}
+_HEEDED = {"scaling", "softcap", "dropout", "s_aux", "is_causal"}
 _NEEDLESS = {"sliding_window", "position_ids", "use_cache"}  # the mask or the keys have it
 _OUTPUTS = {"output_attentions", "output_hidden_states", "output_router_logits", "return_dict"}
 _KNOWN = _HEEDED | _NEEDLESS | _OUTPUTS
-"""Others change what is computed (``s_aux``, ``block_indices``), in ways that are not known here."""
+"""Others change what is computed (``block_indices``), in ways that are not known here."""
 
 
 def _on_device(query: Tensor, plain: str) -> Callable[..., Tensor]:

@@ -1,9 +1,10 @@
 """Attention of packed rows on CUDA: the fastest kernel that is there and proves right.
 
 In this order: flash-attn where a model asks for it; the variable-length kernel of torch, where precision is
-half and no scores are capped; FlexAttention; attention group by group, which works anywhere. Before a kernel
-is first used for heads of some kind, it is tried: values and gradients of a small row must be those of the
-grouped form. An error in the backward pass of a training step would come too late to choose another.
+half and no scores are capped; FlexAttention; attention group by group, which works anywhere. The first two
+know no attention sinks. Before a kernel is first used for heads of some kind, it is tried: values and
+gradients of a small row must be those of the grouped form. An error in the backward pass of a training step
+would come too late to choose another.
 
 No GPU was at hand when this was written: what is tested are values and gradients on a CPU, with stand-ins for
 kernels that need CUDA; tests marked ``gpu`` wait for one.
@@ -18,8 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._dynamo.exc import FailOnRecompileLimitHit
+from torch.utils.checkpoint import CheckpointError
 
-from po.engine.attention import Segments
+from po.engine.attention import Scoring, Segments
 from po.engine.flex_rows import flex_rows, flex_suits
 from po.engine.group_attention import attend_by_groups
 from po.engine.packing import Packed, pack
@@ -30,6 +32,9 @@ _TOLERATED_HALF = 5e-2
 _TRIAL_WINDOW = 40  # tokens
 _FAULTS = (RuntimeError, ValueError, TypeError, ImportError, OSError, FailOnRecompileLimitHit)
 """Of compilers and drivers. Not every exception is one: gradient checkpointing ends a pass by its own."""
+_NO_FAULTS = (torch.OutOfMemoryError, CheckpointError)
+"""Errors of these classes that come through a kernel, but are none of its own: memory that runs out, and a
+layer that is recomputed otherwise than it was computed."""
 _works: dict[Any, bool] = {}  # what was found out, by kernel and kind of heads
 
 
@@ -44,8 +49,8 @@ class _Kernel:
 def cuda_attention(plain: str) -> Callable[..., Tensor]:
     """Attention for packed rows on CUDA, with arguments and result of ``attend_by_groups``.
 
-    A kernel that fails is given up for good, with a warning. Memory that runs out is no such failure: the
-    error goes on to the caller.
+    A kernel that fails is given up for good, with a warning. Memory that runs out is no such failure, nor is
+    what gradient checkpointing finds wrong: these errors go on to the caller.
 
     Args:
         plain: the attention implementation of transformers that a model asks for.
@@ -77,18 +82,19 @@ def _attend(
     key: Tensor,
     value: Tensor,
     segments: Segments,
-    scaling: float,
-    cap: float | None = None,
-    dropout: float = 0.0,
+    scoring: Scoring,
 ) -> Tensor:
     query, key, value = _as_autocast(query, key, value)
-    given = (query, key, value, segments, scaling, cap, dropout)
-    kind = (query.device, query.dtype, cap, *(t.shape[i] for t in (query, key, value) for i in (1, 3)))
+    given = (query, key, value, segments, scoring)
+    asked = (query, key, value, scoring)
+    sinks = None if scoring.sinks is None else scoring.sinks.dtype
+    sizes = (tensor.shape[i] for tensor in (query, key, value) for i in (1, 3))
+    kind = (query.device, query.dtype, scoring.cap, sinks, *sizes)
     with torch.autocast(query.device.type, enabled=False):
         for index, kernel in enumerate(kernels):
-            if not kernel.suits(query, key, value, cap, dropout) or not _works.get((kernel, kind), True):
+            if not kernel.suits(*asked) or not _works.get((kernel, kind), True):
                 continue
-            fault = None if (kernel, kind) in _works else _fault(kernel, query, key, value, cap)
+            fault = None if (kernel, kind) in _works else _fault(kernel, *asked)
             if fault is None:
                 found = _attempt(kernel, given)
                 if isinstance(found, Tensor):
@@ -96,12 +102,10 @@ def _attend(
                     return found
                 fault = found
             _works[kernel, kind] = False
-            following = [
-                one.name for one in kernels[index + 1 :] if one.suits(query, key, value, cap, dropout)
-            ]
+            following = [one.name for one in kernels[index + 1 :] if one.suits(*asked)]
             instead = following[0] if following else "the slower grouped attention"
             warnings.warn(f"{kernel.name} is given up, {instead} is used: {fault}", stacklevel=2)
-        if dropout:
+        if scoring.dropout:
             _say_of_dropout()
         return attend_by_groups(*given)
 
@@ -116,7 +120,7 @@ def _attempt(kernel: _Kernel, given: tuple[Any, ...]) -> Tensor | str:
     """What a kernel gives, or why it gives nothing."""
     try:
         return kernel.rows(*given)
-    except torch.OutOfMemoryError:
+    except _NO_FAULTS:
         raise
     except _FAULTS as error:
         return _line(error)
@@ -135,7 +139,7 @@ def _as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors)
 
 
-def _fault(kernel: _Kernel, query: Tensor, key: Tensor, value: Tensor, cap: float | None) -> str | None:
+def _fault(kernel: _Kernel, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring) -> str | None:
     """What is wrong with values or gradients of a kernel, for heads like those given; None if nothing.
 
     A pass of its own, whoever calls: within gradient checkpointing or without gradients, and with random
@@ -149,7 +153,9 @@ def _fault(kernel: _Kernel, query: Tensor, key: Tensor, value: Tensor, cap: floa
 
     def passed(rows: Callable[..., Tensor], inputs: list[Tensor], segments: Segments) -> list[Tensor]:
         leaves = [tensor.detach().requires_grad_() for tensor in inputs]
-        found = rows(*leaves, segments, query.shape[-1] ** -0.5, cap)[:, :, :tokens]
+        sinks = None if scoring.sinks is None else leaves[3]
+        how = Scoring(query.shape[-1] ** -0.5, scoring.cap, sinks=sinks)
+        found = rows(*leaves[:3], segments, how)[:, :, :tokens]
         return [found.detach(), *torch.autograd.grad((found * weights.to(found.dtype)).sum(), leaves)]
 
     unhooked = torch.autograd.graph.saved_tensors_hooks(lambda kept: kept, lambda kept: kept)
@@ -158,12 +164,14 @@ def _fault(kernel: _Kernel, query: Tensor, key: Tensor, value: Tensor, cap: floa
         tokens = row.groups[-1].start + row.groups[-1].length
         inputs = [drawn(tensor, tensor.shape[1], tensor.shape[3]) for tensor in (query, key, value)]
         weights = drawn(query, query.shape[1], value.shape[3])[:, :, :tokens]
+        if scoring.sinks is not None:
+            inputs.append(torch.randn(query.shape[1], generator=chance).to(scoring.sinks))
         tolerated = _TOLERATED.get(query.dtype, _TOLERATED_HALF)
         for segments in (Segments(row), Segments(row, _TRIAL_WINDOW)):
             expected = passed(attend_by_groups, [tensor.float() for tensor in inputs], segments)
             try:
                 found = passed(kernel.rows, inputs, segments)
-            except torch.OutOfMemoryError:
+            except _NO_FAULTS:
                 raise
             except Exception as error:  # compilers and drivers raise errors of every class
                 return _line(error)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
-from po.engine.attention import Segments
+from po.engine.attention import Scoring, Segments
 
 _BLOCK = 128  # tokens
 _SMALLEST = 256  # tokens; smaller rows would get another kernel, made for decoding
@@ -29,28 +29,22 @@ _known: set[Any] = set()  # what kernels were asked for
 Scored = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
-def flex_suits(query: Tensor, key: Tensor, value: Tensor, cap: float | None, dropout: float) -> bool:
+def flex_suits(query: Tensor, key: Tensor, value: Tensor, scoring: Scoring) -> bool:
     """Whether FlexAttention can give what is asked for; arguments as of ``flex_rows``."""
-    return dropout == 0
+    return scoring.dropout == 0
 
 
-def flex_rows(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    segments: Segments,
-    scaling: float,
-    cap: float | None = None,
-    dropout: float = 0.0,
-) -> Tensor:
+def flex_rows(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scoring: Scoring) -> Tensor:
     """Attention within the groups of a packed row; arguments and result as of ``attend_by_groups``.
 
     Tokens that fill a row up see themselves alone.
 
     Raises:
         ValueError: dropout is asked for.
+        ImportError: sinks are given, and torch is too old to give the sums that they need.
     """
-    if dropout:
+    scaling, cap, sinks = scoring.scaling, scoring.cap, scoring.sinks
+    if scoring.dropout:
         raise ValueError("FlexAttention has no dropout")
     tokens = query.shape[2]
     length = filled_length(tokens)
@@ -59,13 +53,17 @@ def flex_rows(
     )
     rows = [_filled(tensor, length) for tensor in (query, key, value)]
     tracked = torch.is_grad_enabled(), *(row.requires_grad for row in rows)
-    kind = (tracked, scaling, cap, query.device, *((row.shape, row.dtype) for row in rows))
-    more = {"enable_gqa": True} if key.shape[1] != query.shape[1] else {}
+    kind = (tracked, scaling, cap, sinks is None, query.device, *((row.shape, row.dtype) for row in rows))
+    more: dict[str, Any] = {"enable_gqa": True} if key.shape[1] != query.shape[1] else {}
+    if sinks is not None:
+        more["return_aux"] = _sums_of_scores()
     with _compiling(kind in _known):
         found = _compiled()(
             *rows, score_mod=None if cap is None else _capped(cap), block_mask=mask, scale=scaling, **more
         )
     _known.add(kind)
+    if sinks is not None:
+        found = _with_sinks(found[0], found[1], sinks)
     kept: Tensor = found[:, :, :tokens]
     return kept
 
@@ -144,6 +142,19 @@ def _filled(tensor: Tensor, length: int) -> Tensor:
     """
     tokens = F.pad(tensor.transpose(1, 2), (0, 0, 0, 0, 0, length - tensor.shape[2]))
     return tokens.contiguous().transpose(1, 2)
+
+
+def _sums_of_scores() -> Any:
+    """Asks FlexAttention for the logarithm of the sum of exp(score) over the keys of each query."""
+    from torch.nn.attention.flex_attention import AuxRequest  # not in older versions, which do without sinks
+
+    return AuxRequest(lse=True)
+
+
+def _with_sinks(found: Tensor, sums: Any, sinks: Tensor) -> Tensor:
+    """The weights of all keys but the sink add up to sigmoid(log-sum - sink)."""
+    share = torch.sigmoid(sums.lse.float().unsqueeze(3) - sinks.float().view(1, -1, 1, 1))
+    return (found * share).to(found.dtype)
 
 
 @functools.cache

@@ -6,9 +6,7 @@ model's own ``forward``, so wrappers (DDP, FSDP, autocast, adapters) see it as a
 """
 
 import inspect
-import math
 import types
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -20,19 +18,20 @@ from torch import Tensor, nn
 
 from po.engine.encoder_decoders import encoder_decoder_values
 from po.engine.fused import Separable, fused_rows, pays
-from po.engine.heads import OutputHead, plain_head
+from po.engine.heads import plain_head
 from po.engine.images import token_marks
+from po.engine.known_head import head_is_known, head_of
 from po.engine.lengths import group_count, length_groups
 from po.engine.logps import distributions, of_logits, token_statistics
 from po.engine.packing import Packed, pack
 from po.engine.routers import balance_loss
-from po.engine.sharing import let_share, packed_states, submodules_evaluating, trial_attention
+from po.engine.sharing import let_share, packed_states
 from po.engine.token_values import Asked, row_values
 from po.models.loading import drops_out
 from po.models.sharding import is_sharded, least, most
 
 _MASK = "completion_mask"
-_TOLERATED_GAP = 1e-3  # of the head's logits, relative to the largest
+_BEFORE = {"past_key_values", "inputs_embeds"}  # what stands in front of a batch's tokens, or in their place
 
 
 def attach_engine(model: Any, *, sharing: bool = True) -> Any:
@@ -51,15 +50,21 @@ def attach_engine(model: Any, *, sharing: bool = True) -> Any:
         The model.
     """
     target = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if "_plain_forward" not in target.__dict__:
-        own_head = not target.config.is_encoder_decoder and _head_is_known(target)
-        target._own_head = own_head
-        target._shares = sharing and not target.config.is_encoder_decoder and let_share(target)
+    if not _is_attached(target):
+        target._own_head = not target.config.is_encoder_decoder and head_is_known(target)
+        target._can_share = None  # not tried yet
         target._plain_forward = target.forward
         target.forward = types.MethodType(_signed_like(type(target).forward), target)
-    if not sharing:
-        target._shares = False
+    if sharing and target._can_share is None:
+        target._can_share = not target.config.is_encoder_decoder and let_share(target)
+    target._shares = sharing and target._can_share
     return model
+
+
+def _is_attached(model: Any) -> bool:
+    """Whether the model's ``forward`` is ours, wrapped or not; that of a model from ``torch.load`` is not."""
+    forward = inspect.unwrap(model.__dict__.get("forward", _is_attached))
+    return getattr(forward, "_is_engine", False)
 
 
 def shares_prompts(model: Any) -> bool:
@@ -75,6 +80,7 @@ def _signed_like(plain: Callable[..., Any]) -> Callable[..., Any]:
         return _forward(self, *args, **kwargs)
 
     forward.__signature__ = inspect.signature(plain)  # type: ignore[attr-defined]
+    forward._is_engine = True  # type: ignore[attr-defined]
     return forward
 
 
@@ -118,7 +124,13 @@ def completion_values(
         raise ValueError(
             f"the completion of row {row} starts at position 0, where no token predicts it; give it a prompt"
         )
-    return model(**batch, asked=asked or Asked(), **more), lengths
+    found = model(**batch, asked=asked or Asked(), **more)
+    if type(found) is not dict:
+        raise TypeError(
+            f"{type(model).__name__} answers with {type(found).__name__}: something had taken its forward "
+            "before attach_engine; attach first, wrap then"
+        )
+    return found, lengths
 
 
 def completion_logps(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -150,6 +162,10 @@ def _decoder_values(
     reference_distributions: Tensor | None = None,
     **extra: Tensor,
 ) -> dict[str, Tensor]:
+    if attention_mask.shape != input_ids.shape or not extra.keys().isdisjoint(_BEFORE):
+        raise ValueError(
+            "the model is given more than the batch has: prefixes, as of prompt tuning, do not go"
+        )
     if extra:
         extra |= token_marks(model, input_ids)
     elif model._shares and not (model.training and drops_out(model)):
@@ -209,7 +225,7 @@ def _values(
         more["read"] = packed.places(row, before)
     if model._own_head:
         output = _body(model, rows, packed, more, model.base_model)
-        head, vocabulary = _head(model)
+        head, vocabulary = head_of(model)
         hidden = output[0][row, before] if packed is None else output[0][0, packed.place[row, before]]
         agreed = partial(most, device=hidden.device) if is_sharded(model) else int
         plain = None if separable is None or agreed is not int or not pays(vocabulary) else plain_head(head)
@@ -250,37 +266,3 @@ def _of_tokens(gate: Tensor, rows: _Rows, packed: Packed | None) -> Tensor:
     """A router's logits for each token of each row, (tokens, experts); a prompt's once for each row."""
     flat, inside = gate.view(-1, gate.shape[-1]), rows.attention > 0
     return flat[inside.flatten()] if packed is None else flat[packed.place[inside]]
-
-
-def _head(model: Any) -> tuple[OutputHead, int]:
-    """Hidden state -> logits as the architecture computes them, and the vocabulary's size."""
-    config = model.config.get_text_config()
-    cap = getattr(config, "final_logit_softcapping", None)
-    return OutputHead(model.get_output_embeddings(), cap), config.vocab_size
-
-
-def _head_is_known(model: Any) -> bool:
-    """Whether the engine's logits are the model's own; warns where they are not."""
-    gap, largest = _head_gap(model)
-    known = gap <= _TOLERATED_GAP * largest
-    if not known:
-        warnings.warn(
-            f"{type(model).__name__} changes the logits of its head (by up to {gap:.3g}); its own logits are "
-            "used, which takes more memory and time",
-            stacklevel=3,
-        )
-    return known
-
-
-@torch.no_grad()
-def _head_gap(model: Any) -> tuple[float, float]:
-    """For a few tokens: how far the engine's logits are from the model's own, and the largest of these."""
-    if model.get_output_embeddings() is None or model.base_model is model:
-        return math.inf, 1.0
-    config = model.config.get_text_config()
-    ids = torch.arange(1, 9, device=model.device).unsqueeze(0) % config.vocab_size
-    with submodules_evaluating(model), trial_attention(config):
-        logits = model(input_ids=ids, use_cache=False).logits.float()
-        head, _ = _head(model)
-        ours = head(model.base_model(input_ids=ids, use_cache=False)[0]).float()
-    return (logits - ours).abs().max().item(), logits.abs().max().item()

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from po.engine.attention import Segments
+from po.engine.attention import Scoring, Segments
 from po.engine.packing import Group
 
 SHORT = 256  # tokens; longer groups attend one by one
@@ -28,9 +28,7 @@ def attend_by_groups(
     key: Tensor,
     value: Tensor,
     segments: Segments,
-    scaling: float,
-    cap: float | None = None,
-    dropout: float = 0.0,
+    scoring: Scoring,
 ) -> Tensor:
     """Attention within the groups of a packed row.
 
@@ -39,9 +37,7 @@ def attend_by_groups(
         key: (1, key heads, tokens, width); key heads divide heads.
         value: as ``key``.
         segments: the packed row, and the window.
-        scaling: of the scores.
-        cap: scores are cap·tanh(score / cap), before the mask; None for none.
-        dropout: chance of each weight.
+        scoring: how weights come from scores; sinks are one more key of each query.
 
     Returns:
         (1, heads, tokens, width of values), of the dtype of ``value``. On a CPU bfloat16 is computed in
@@ -51,14 +47,14 @@ def attend_by_groups(
     if query.device.type == "cpu" and (narrow or torch.is_autocast_enabled("cpu")):
         with torch.autocast("cpu", enabled=False):
             q, k, v = query.float(), key.float(), value.float()
-            return attend_by_groups(q, k, v, segments, scaling, cap, dropout).to(value.dtype)
+            return attend_by_groups(q, k, v, segments, scoring).to(value.dtype)
     if not query.is_cuda and (heads := query.shape[1] // key.shape[1]) > 1:
         key, value = key.repeat_interleave(heads, dim=1), value.repeat_interleave(heads, dim=1)
     bins = segments.once("bins", lambda: _bins(segments.row.groups))
     sizes = [sum(group.length for group in one) for one in bins]
     rest = query.shape[2] - sum(sizes)
     pieces = [torch.split(tensor, [*sizes, rest], dim=2) for tensor in (query, key, value)]
-    how = _How(segments, scaling, cap, dropout)
+    how = _How(segments, scoring)
     found: list[Tensor] = []
     for index, one in enumerate(bins):
         q, k, v = (piece[index] for piece in pieces)
@@ -71,9 +67,12 @@ def attend_by_groups(
 @dataclass(frozen=True)
 class _How:
     segments: Segments
-    scaling: float
-    cap: float | None
-    dropout: float
+    scoring: Scoring
+
+    @property
+    def usual(self) -> bool:
+        """Whether torch's own attention knows such scores."""
+        return self.scoring.cap is None and self.scoring.sinks is None
 
     def one(self, index: int, group: Group, q: Tensor, k: Tensor, v: Tensor) -> list[Tensor]:
         """A group by itself; outputs in the order of its tokens."""
@@ -82,7 +81,7 @@ class _How:
         window = self.segments.window
         causal = window is None or window >= sizes[0]
         queries, keys, values = (torch.split(tensor, sizes, dim=2) for tensor in (q, k, v))
-        mask = None if causal and self.cap is None else self._mask((index, 0), q, 0, sizes[0])
+        mask = None if causal and self.usual else self._mask((index, 0), q, 0, sizes[0])
         found = [self._scored(queries[0], keys[0], values[0], mask)]
         for part, length in enumerate(others, start=1):
             mask = self._mask((index, part), q, group.prompt, length)
@@ -106,16 +105,22 @@ class _How:
         return unpadded(self._scored(queries, keys, values, mask), inside)
 
     def _scored(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        if self.cap is None:
+        how = self.scoring
+        scaling, cap, dropout, sinks = how.scaling, how.cap, how.dropout, how.sinks
+        if self.usual:
             return F.scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, dropout_p=self.dropout, is_causal=mask is None, scale=self.scaling,
+                q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scaling,
                 **({"enable_gqa": True} if k.shape[1] != q.shape[1] else {}),
             )  # fmt: skip
         if k.shape[1] != q.shape[1]:
             k, v = (tensor.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for tensor in (k, v))
-        scores = torch.tanh(q @ k.transpose(2, 3) * (self.scaling / self.cap)) * self.cap
-        weights = (scores if mask is None else scores + mask).softmax(dim=-1, dtype=torch.float32).to(q.dtype)
-        return F.dropout(weights, self.dropout) @ v
+        scores = q @ k.transpose(2, 3) * (scaling if cap is None else scaling / cap)
+        scores = scores if cap is None else torch.tanh(scores) * cap
+        scores = scores if mask is None else scores + mask
+        if sinks is not None:
+            scores = torch.cat([scores, sinks.to(q.dtype).view(1, -1, 1, 1).expand(*q.shape[:3], 1)], dim=-1)
+        weights = scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
+        return F.dropout(weights, dropout)[..., : k.shape[2]] @ v
 
     def _mask(self, name: tuple[int, int], q: Tensor, before: int, length: int) -> Tensor:
         """For ``length`` tokens after ``before`` that they all see, but for the window."""

@@ -8,9 +8,9 @@ quarters of a layer, skip the prompts, forward and backward.
 """
 
 import contextlib
-import types
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -33,7 +33,7 @@ def trim_last_layer(model: Any) -> None:
     layer = _last_layer(model)
     if layer is not None and "forward" not in layer.__dict__:
         layer._whole_forward = layer.forward
-        layer.forward = types.MethodType(_forward, layer)
+        layer.forward = partial(_forward, layer)  # can be pickled, as a method that no class has cannot
 
 
 def restore_last_layer(model: Any) -> None:
@@ -52,31 +52,35 @@ def _last_layer(model: Any) -> Any:
     return lists[0][-1] if len(lists) == 1 else None
 
 
-def _forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-    """Stands in for the layer's ``forward``; states of tokens that are not read are 0."""
+def _forward(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    """Stands in for the layer's ``forward``; tokens that are not read have the states of one that is."""
     segments = next((one for one in (*args, *kwargs.values()) if isinstance(one, Segments)), None)
     if segments is None or segments.read is None or torch.compiler.is_compiling():
-        return self._whole_forward(*args, **kwargs)
+        return layer._whole_forward(*args, **kwargs)
     read, tokens = segments.read, segments.row.ids.shape[1]
     if len(read) > _PAYS * tokens:
-        return self._whole_forward(*args, **kwargs)
+        return layer._whole_forward(*args, **kwargs)
     noted = replace(segments, reading=Reading())
 
     def call(change: Callable[[Any], Any]) -> Any:
-        return self._whole_forward(
+        return layer._whole_forward(
             *(change(one) for one in args), **{name: change(one) for name, one in kwargs.items()}
         )
 
-    def few(given: Any) -> Any:
-        if isinstance(given, tuple):
-            return tuple(few(one) for one in given)
-        if isinstance(given, Tensor) and given.dim() > 1 and given.shape[:2] == (1, tokens):
-            return given.index_select(1, read)
-        return noted if given is segments else given
-
     with contextlib.suppress(Attended):
         call(lambda given: noted if given is segments else given)
-    found = call(few)
+    found = call(lambda given: noted if given is segments else _of_read(given, read, tokens))
     states, *others = found if isinstance(found, tuple) else (found,)
-    spread = states.new_zeros(1, tokens, *states.shape[2:]).index_copy(1, read, states)
+    # not 0: a norm without epsilon, which comes next, would have no gradient there
+    unread = states[:, :1].detach().expand(1, tokens, *states.shape[2:])
+    spread = unread.index_copy(1, read, states)
     return (spread, *others) if isinstance(found, tuple) else spread
+
+
+def _of_read(given: Any, read: Tensor, tokens: int) -> Any:
+    """What a layer is given for all tokens, for those that are read; anything else as it is."""
+    if isinstance(given, tuple):
+        return tuple(_of_read(one, read, tokens) for one in given)
+    if isinstance(given, Tensor) and given.dim() > 1 and given.shape[:2] == (1, tokens):
+        return given.index_select(1, read)
+    return given

@@ -77,9 +77,7 @@ def _obstacle(model: Any) -> str | None:
     before = config._attn_implementation
     if before is None:
         return "does not say how it attends"
-    if is_packed_name(before):
-        return None
-    with trial_attention(config) as tried:
+    with trial_attention(model, config) as tried, _zeros_filled(model):
         reason = _trial(model, config, packed_name(tried or before))
     if reason is None:
         config._attn_implementation = packed_name(before)
@@ -155,23 +153,42 @@ def _packed_trial(model: Any, prompt: Tensor, *texts: Tensor, read: Tensor | Non
 
 
 @contextmanager
-def trial_attention(config: Any) -> Iterator[str | None]:
+def trial_attention(model: Any, config: Any) -> Iterator[str | None]:
     """Within, a model attends as it does, or so that it can here; gives the name.
 
     FlashAttention wants half precision on CUDA, which weights need not have before training begins.
 
     Args:
-        config: of the language model; its attention is put back.
+        model: of transformers.
+        config: of the language model in it; its attention is put back.
     """
     before = config._attn_implementation
     tried = before
+    if is_packed_name(before):  # of a copied configuration, perhaps of another process
+        packed_name(before)
     if before is not None and "flash" in before:
-        tried = "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
+        leaves_out = getattr(config, "attn_logit_softcapping", None) or not model._supports_sdpa
+        tried = "eager" if leaves_out else "sdpa"
     config._attn_implementation_internal = tried
     try:
         yield tried
     finally:
         config._attn_implementation_internal = before
+
+
+@contextmanager
+def _zeros_filled(model: Any) -> Iterator[None]:
+    """Within, weights that are all 0 are small numbers: a gate of 0 would hide what is behind it."""
+    hidden = [one for one in model.parameters() if one.is_floating_point() and not one.any()]
+    kept = [one.data for one in hidden]
+    generator = torch.Generator().manual_seed(0)
+    for one in hidden:
+        one.data = (0.1 * torch.randn(one.shape, generator=generator)).to(one.device, one.dtype)
+    try:
+        yield
+    finally:
+        for one, data in zip(hidden, kept, strict=True):
+            one.data = data
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from po.engine.attention import Segments
+from po.engine.attention import Scoring, Segments
 from po.engine.packing import Group
 
 _WIDEST = 256  # of heads, in the kernels
@@ -54,7 +54,7 @@ class Varlen:
     call: Callable[..., Any]
     own: bool
 
-    def suits(self, query: Tensor, key: Tensor, value: Tensor, cap: float | None, dropout: float) -> bool:
+    def suits(self, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring) -> bool:
         """Whether it can give what is asked for; arguments as of ``rows``."""
         takes = _parameters(self.call)
         width = query.shape[-1]
@@ -65,21 +65,19 @@ class Varlen:
             and width % 8 == 0
             and "window_size" in takes
             and (not self.own or "scale" in takes)
-            and (cap is None or "softcap" in takes)
-            and (dropout == 0 or "dropout_p" in takes)
+            and (scoring.cap is None or "softcap" in takes)
+            and (scoring.dropout == 0 or "dropout_p" in takes)
+            and scoring.sinks is None
         )
 
-    def rows(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        segments: Segments,
-        scaling: float,
-        cap: float | None = None,
-        dropout: float = 0.0,
-    ) -> Tensor:
-        """Attention within the groups of a packed row; arguments and result as of ``attend_by_groups``."""
+    def rows(self, query: Tensor, key: Tensor, value: Tensor, segments: Segments, scoring: Scoring) -> Tensor:
+        """Attention within the groups of a packed row; arguments and result as of ``attend_by_groups``.
+
+        Raises:
+            ValueError: sinks are given.
+        """
+        if scoring.sinks is not None:
+            raise ValueError("variable-length kernels have no attention sinks")
         device = query.device
         texts = segments.once(("texts", device), lambda: _texts(segments.row.groups, device))
         window = -1 if segments.window is None else segments.window - 1
@@ -89,13 +87,13 @@ class Varlen:
         keys, values = (_gathered(one[0].transpose(0, 1), texts) for one in shared)
         more: dict[str, Any]
         if self.own:
-            more = {"scale": scaling}
+            more = {"scale": scoring.scaling}
             if keys.shape[1] != own.shape[1]:
                 more["enable_gqa"] = True
         else:
-            more = {"softmax_scale": scaling, "causal": True, "dropout_p": dropout}
-            if cap is not None:
-                more["softcap"] = cap
+            more = {"softmax_scale": scoring.scaling, "causal": True, "dropout_p": scoring.dropout}
+            if scoring.cap is not None:
+                more["softcap"] = scoring.cap
         # A window of 0 to the right is what either package understands as causal.
         found: Tensor = self.call(
             own,

@@ -85,11 +85,13 @@ class PreferenceConfig(_Fields):
         over_long: ``truncate``, ``drop`` or ``error``; with equal_pairs, duplicates and empty see
             ``po.data.EncodeSettings``. All are counted, and told in a line.
         disable_dropout: switch dropout off.
-        precompute_ref_log_probs: ask the reference once, before training; it then needs no memory.
+        precompute_ref_log_probs: ask the reference once, before training; it then needs no memory. Not with
+            fp16: values are stored in float32, or as bf16 has them.
         router_aux_loss_coef: weight of the router's loss of a mixture of experts.
         generate_during_eval: write a table of samples at each evaluation, see ``po.training.sample_table``.
         eval_samples: prompts in it.
         eval_new_tokens: longest sample in it.
+        speed: how steps are computed, by the names of docs/speed.md. With fp16 the head is ``recompute``.
         model_init_kwargs: keyword arguments of ``from_pretrained`` where the model is given as id or path.
         trust_remote_code: run code that comes with a model or tokenizer.
 
@@ -125,6 +127,11 @@ class PreferenceConfig(_Fields):
             raise InputFault(
                 f"{self.method} asks its reference in every step, so nothing can be computed before; leave "
                 "precompute_ref_log_probs out"
+            )
+        if self.precompute_ref_log_probs and self.fp16:
+            raise InputFault(
+                "precompute_ref_log_probs asks the reference in float32 or bfloat16; under fp16 policy and "
+                "reference would not agree: leave precompute_ref_log_probs out, or take bf16"
             )
         self.encode_settings(encoder_decoder=False)
         self.resolved_params  # noqa: B018 - checks them

@@ -7,7 +7,7 @@ from typing import Any
 
 from po.faults import InputFault
 from po.library.config import PreferenceConfig
-from po.models.adapters import adapter_reference, with_adapter
+from po.models.adapters import adapter_reference, check_adapter, with_adapter
 from po.models.loading import check_attention, disable_dropout, model_class
 from po.models.quantize import check_hardware, is_quantized
 from po.references.cell import live_reference
@@ -58,6 +58,8 @@ def load_policy(model: Any, args: PreferenceConfig, quantization_config: Any, pe
         )
     if args.disable_dropout:
         disable_dropout(model)
+    for config in getattr(model, "peft_config", {}).values():
+        check_adapter(config)
     if peft_config is not None:
         model = with_adapter(model, peft_config)
     elif is_quantized(model) and not has_adapters(model):

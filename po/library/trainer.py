@@ -112,7 +112,7 @@ class PreferenceTrainer(MethodTrainer):
         """Names that were translated, and values that are seldom meant."""
         _, notes = self.method.canonical(args.given_params)
         for note in notes:
-            logger.info(note)
+            logger.warning_once(note)
         for remark in self.method.advice(self.params):
             logger.warning(f"{self.method.name}: {remark}")
 
@@ -150,6 +150,22 @@ class PreferenceTrainer(MethodTrainer):
         rows = self._data.ready(eval_dataset, "eval_dataset")
         found: dict[str, float] = super().evaluate(rows, ignore_keys, metric_key_prefix)
         return found
+
+    def predict(
+        self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
+    ) -> Any:
+        """The same as metrics of ``transformers``' PredictionOutput; there are no predictions.
+
+        Args:
+            test_dataset: as the class takes it.
+            ignore_keys: of no use here.
+            metric_key_prefix: stands before each name.
+
+        Raises:
+            InputFault: values of the model before training are needed.
+        """
+        rows = self._data.ready(test_dataset, "test_dataset")
+        return super().predict(rows, ignore_keys, metric_key_prefix)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Saves the model, and its card."""

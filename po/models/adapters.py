@@ -177,14 +177,28 @@ def _same_trained(model: nn.Module) -> Iterator[None]:
                 parameter.requires_grad_(trained)
 
 
+def check_adapter(config: Any) -> None:
+    """Refuses adapters under which a text's values are not those of its tokens alone.
+
+    Args:
+        config: of peft.
+
+    Raises:
+        InputFault: it lengthens prompts, or begins to act at certain tokens of a text.
+    """
+    if config.is_prompt_learning:
+        raise InputFault(f"{config.peft_type.value} lengthens prompts, which moves the tokens; use LoRA")
+    if getattr(config, "alora_invocation_tokens", None):
+        raise InputFault("alora_invocation_tokens: such adapters act on parts of a text only; use plain LoRA")
+
+
 def _checked(config: Any, model: Any) -> Any:
     """The configuration, such that tied embeddings stay tied.
 
     Raises:
         InputFault: see ``with_adapter``.
     """
-    if config.is_prompt_learning:
-        raise InputFault(f"{config.peft_type.value} lengthens prompts, which moves the tokens; use LoRA")
+    check_adapter(config)
     targets, whole = (getattr(config, name, None) for name in ("target_modules", "modules_to_save"))
     if getattr(config, "use_dora", False) and is_quantized(model, "8bit"):
         raise InputFault("dora does not go with weights in 8 bits; take 4 bits, or leave one of the two out")

@@ -1,7 +1,6 @@
 """Models and tokenizers: loaded from where a cell says, or built from a configuration with random weights."""
 
 import json
-import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -168,11 +167,22 @@ def disable_dropout(model: torch.nn.Module) -> None:
     """
     for holder, name in _dropping(model):
         setattr(holder, name, 0.0)
+    if _draws_experts(model):
+        warnings.warn(
+            f"{type(model).__name__} draws experts in training, which cannot be turned off: its losses are "
+            "noisy, and policy and reference differ from the first step on",
+            stacklevel=2,
+        )
 
 
 def drops_out(model: torch.nn.Module) -> bool:
     """Whether a model in training answers differently from one call to the next."""
-    return any(_dropping(model))
+    return any(_dropping(model)) or _draws_experts(model)
+
+
+def _draws_experts(model: torch.nn.Module) -> bool:
+    """Whether a mixture's routers draw in training (PhiMoE), which no setting of theirs turns off."""
+    return any(getattr(module, "router_jitter_noise", 0) for module in model.modules())
 
 
 def _dropping(model: torch.nn.Module) -> Iterator[tuple[Any, str]]:
@@ -183,13 +193,3 @@ def _dropping(model: torch.nn.Module) -> Iterator[tuple[Any, str]]:
         for name, value in list(vars(holder).items()):
             if isinstance(value, float) and value > 0 and pattern.search(name):
                 yield holder, name
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON document whole or not at all: under another name first, then renamed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, ensure_ascii=False)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

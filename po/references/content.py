@@ -17,7 +17,8 @@ class Content:
     token ids alone, and those are in ``data_sha256``.
 
     Attributes:
-        model_sha256: of the weights, by ``po.reference.weights_digest``.
+        model_sha256: of the weights, by ``po.reference.weights_digest``; or of what decides them, where a
+            folder is looked for before the weights are loaded (``po.references.shared_logps``).
         dtype: of the weights; several, joined by ``+``, where parts are quantized.
         data_sha256: of the token ids in order, by ``po.rows.rows_digest``.
         rows: their number.

@@ -136,7 +136,7 @@ def prompt_vectors(model: Any, prompts: Sequence[Sequence[int]]) -> Float[np.nda
         model: a language model of transformers, with adapters or without, on its device.
         prompts: token ids.
     """
-    from po.references.sources import evaluating
+    from po.engine.sharing import submodules_evaluating
 
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     body = inner.get_encoder() if inner.config.is_encoder_decoder else inner.base_model
@@ -144,7 +144,7 @@ def prompt_vectors(model: Any, prompts: Sequence[Sequence[int]]) -> Float[np.nda
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     found: list[Any] = [None] * len(prompts)
     start = 0
-    with evaluating(model):
+    with submodules_evaluating(model):
         while start < len(order):
             longest = len(prompts[order[start]])
             taken = order[start : start + max(1, _TOKENS_A_BATCH // longest)]

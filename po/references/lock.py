@@ -18,12 +18,13 @@ from pathlib import Path
 
 _NAME = "lock"
 _POLL_S = 0.2
+_TELL_S = 600  # between lines of one that waits
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @contextlib.contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Within, no other process is. Waits for one that is, and says so once.
+    """Within, no other process is. Waits for one that is, and says so every ten minutes.
 
     Args:
         folder: exists.
@@ -42,19 +43,22 @@ def sole_writer(folder: Path) -> Iterator[None]:
             )
         else:
             file.truncate(0)
-            file.write(f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
+            since = time.strftime("%Y-%m-%d %H:%M")
+            file.write(f"pid {os.getpid()} on {socket.gethostname()} since {since}\n".encode())
         yield  # closing the file gives the lock back; its name stays, or two files could be locked
 
 
 def _wait(handle: int, folder: Path) -> None:
-    told = False
+    start, told = time.monotonic(), 0
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            if not told:
+            waited = time.monotonic() - start
+            if waited >= told * _TELL_S:
                 owner = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
-                sys.stderr.write(f"{folder}: {owner} computes these values; waiting for it\n")
-                told = True
+                so_far = f" ({waited / 60:.0f} min so far)" if told else ""
+                sys.stderr.write(f"{folder}: {owner} computes these values; waiting for it{so_far}\n")
+                told = int(waited // _TELL_S) + 1
             time.sleep(_POLL_S)

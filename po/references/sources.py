@@ -1,17 +1,17 @@
 """Where the reference's values come from: stored with the rows, or a model that is asked for them."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from po.engine.forward import completion_values
+from po.engine.sharing import submodules_evaluating
 from po.engine.token_values import Asked
-
-Batch = Mapping[str, Tensor]
-MISMATCHED = "mismatched_"
+from po.training.collate import STORED, mismatched_part, text_part
+from po.training.layouts import Batch
 
 
 class Reference(Protocol):
@@ -31,9 +31,7 @@ class StoredReference:
 
     def values(self, batch: Batch, asked: Asked) -> dict[str, Tensor]:
         """Those that the batch carries."""
-        return {
-            name.removeprefix("reference_"): batch[name] for name in batch if name.startswith("reference_")
-        }
+        return {name.removeprefix("reference_"): batch[name] for name in STORED if name in batch}
 
     def mismatched(self, batch: Batch) -> Tensor:
         """As they came."""
@@ -62,7 +60,7 @@ class LiveReference:
     @contextlib.contextmanager
     def asked(self) -> Iterator[nn.Module]:
         """The model, within a context in which it is the reference and does not drop out."""
-        with self._inside(), evaluating(self.model):
+        with self._inside(), submodules_evaluating(self.model):
             yield self.model
 
     @torch.no_grad()
@@ -74,31 +72,3 @@ class LiveReference:
     def mismatched(self, batch: Batch) -> Tensor:
         """One more pass."""
         return self.values(mismatched_part(batch), Asked())["logps"]
-
-
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Any:
-    """Within, the model does not drop out; its mode is put back."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
-
-
-_NOT_TEXT = (
-    "reference_", MISMATCHED, "desirable", "candidate_mask", "chosen_", "rejected_", "win_", "density_",
-)  # fmt: skip
-
-
-def text_part(batch: Batch) -> dict[str, Tensor]:
-    """What of a batch the model's forward takes."""
-    return {name: value for name, value in batch.items() if not name.startswith(_NOT_TEXT)}
-
-
-def mismatched_part(batch: Batch) -> dict[str, Tensor]:
-    """The completions under other prompts, as a batch of their own."""
-    return {
-        name.removeprefix(MISMATCHED): value for name, value in batch.items() if name.startswith(MISMATCHED)
-    }

@@ -11,9 +11,8 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -21,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from po.faults import InputFault
-from po.models.loading import write_json
+from po.files import write_json, write_whole
 from po.references.content import Content
 from po.references.layout import Array
 
@@ -148,18 +147,3 @@ def _mapped(path: Path, expected: Any, remedy: str) -> Array:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_whole(path: Path, save: Callable[[IO[bytes]], Any]) -> None:
-    """Writes a file under another name first, flushed to the disk, then renamed.
-
-    Args:
-        path: the file, which is replaced where it exists.
-        save: writes its content.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        save(file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

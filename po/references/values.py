@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from po.engine.forward import attach_engine, shares_prompts
 from po.engine.token_values import Asked
+from po.faults import InputFault
 from po.methods.method import DataForm
 from po.references.layout import TABLES, Array, Layout, batches, row_by_row
 from po.references.sources import LiveReference
@@ -60,6 +61,9 @@ def reference_values(
         images: what reads the images of rows, as ``po.training.collate.Collator`` has it.
         parts: keeps what is computed, and has what was; it must be of this very model, these rows and
             settings. What it does not have is computed in the same batches as without it.
+
+    Raises:
+        InputFault: a value is not finite; the parts before it are kept.
     """
     layout = Layout.of(rows, form)
     found, missing, n_kept = layout.empty(kinds), [], 0
@@ -72,6 +76,7 @@ def reference_values(
         if kept is None:
             missing.append((number, together, indices))
         else:
+            _check_finite(kept, indices, rows, layout)
             layout.place(found, indices, kept)
             n_kept += len(indices)
     if n_kept:
@@ -85,6 +90,7 @@ def reference_values(
             computed.append(ask([rows[i] for i in taken]))
             progress.update(len(taken))
         values = {kind: np.concatenate([each[kind] for each in computed]) for kind in kinds}
+        _check_finite(values, indices, rows, layout)
         if parts:
             parts.write(number, indices, values)
         layout.place(found, indices, values)
@@ -102,6 +108,34 @@ def _parts(taken: Iterator[list[int]]) -> Iterator[list[list[int]]]:
             together = []
     if together:
         yield together
+
+
+def _check_finite(
+    values: Mapping[str, Array], indices: Sequence[int], rows: Sequence[Row], layout: Layout
+) -> None:
+    """Refuses values that nothing can be held against.
+
+    Args:
+        values: of a part, as ``Layout.place`` takes them.
+        indices: its rows.
+        rows: all of them.
+        layout: of all rows.
+
+    Raises:
+        InputFault: one is NaN or infinite; names the row and the kind.
+    """
+    for kind, flat in values.items():
+        wrong = np.flatnonzero(~np.isfinite(flat))
+        if not wrong.size:
+            continue
+        sizes = [layout.counts[i] if kind in TABLES else sum(layout.lengths[i]) for i in indices]
+        row = indices[int(np.searchsorted(np.cumsum(sizes), wrong[0], side="right"))]
+        which = f"row '{rows[row]['id']}'" if "id" in rows[row] else f"row {row}"
+        raise InputFault(
+            f"{which}: under the reference model {kind} is {flat[wrong[0]]}, and nothing can be compared "
+            "with that; look for NaN or infinity in the model's weights, take precision fp32 where bf16 is "
+            "too narrow for it, or leave out the row"
+        )
 
 
 def _asker(

@@ -16,6 +16,24 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def check_one_device(n_gpu: int) -> None:
+    """Refuses what transformers would do with several GPUs in one process: split each micro-batch among them.
+
+    The parts of a pair would come apart.
+
+    Args:
+        n_gpu: of transformers.TrainingArguments, GPUs that one process would use.
+
+    Raises:
+        InputFault: there are several; says how to use one, or all.
+    """
+    if n_gpu > 1:
+        raise InputFault(
+            f"{n_gpu} GPUs are visible to one process, which would split each micro-batch among them; set "
+            f"CUDA_VISIBLE_DEVICES to one, or start a process for each: torchrun --nproc_per_node {n_gpu} ..."
+        )
+
+
 def trainer_arguments(training: TrainingSettings, seed: int, output: Path, n_rows: int) -> dict[str, Any]:
     """Keyword arguments of transformers.TrainingArguments.
 
@@ -26,7 +44,7 @@ def trainer_arguments(training: TrainingSettings, seed: int, output: Path, n_row
         n_rows: size of the training data; with ``epochs`` it decides the number of steps.
 
     Raises:
-        InputFault: the global batch cannot be split as it is told, or one process sees several GPUs.
+        InputFault: the global batch cannot be split as it is told.
     """
     steps = training.max_steps or max(1, round(training.epochs * -(-n_rows // training.global_batch_size)))
     micro_batch = _micro_batch(training)
@@ -63,11 +81,6 @@ def trainer_arguments(training: TrainingSettings, seed: int, output: Path, n_row
 def _micro_batch(training: TrainingSettings) -> int:
     """Examples that a process takes at once: the global batch is kept whatever the number of processes."""
     world, per_device = world_size(), training.per_device_batch_size
-    if world == 1 and torch.cuda.device_count() > 1:
-        raise InputFault(
-            f"{torch.cuda.device_count()} GPUs are visible to one process, which would multiply the batch; "
-            "set CUDA_VISIBLE_DEVICES to one, or start with: torchrun --nproc_per_node N -m po.train CELL"
-        )
     each = 1 if per_device == "auto" else per_device
     if training.global_batch_size % (each * world):
         raise InputFault(

@@ -16,7 +16,8 @@ from accelerate import PartialState
 from accelerate.utils import reduce
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from po.models.loading import POINTER, write_json
+from po.files import sync_tree, write_json, write_whole
+from po.models.loading import POINTER
 from po.training.fence import still_ours, stop_if_lost
 
 MARKER = "complete.json"
@@ -135,9 +136,11 @@ class AttemptCallback(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """The marker comes when every process has saved, so a checkpoint without it is known to be torn."""
         PartialState().wait_for_everyone()
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if state.is_world_process_zero:
+            sync_tree(checkpoint)  # takes its time, so before the claim is looked at
         stop_if_lost()
         if state.is_world_process_zero:
-            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             write_json(checkpoint / MARKER, {"step": state.global_step, "stage_hash": self.stage_hash})
             if not self.keep and still_ours():
                 self._remove_all_but(checkpoint)
@@ -155,7 +158,7 @@ def publish(
     """Moves a finished model to its place; ``model.json`` comes last and makes it count.
 
     Args:
-        attempt: holds ``model/``.
+        attempt: holds ``model/``, which is on the disk.
         folder: the cell's folder.
         result: content of ``train.json``.
         log: rows of ``train_log.jsonl``.
@@ -165,9 +168,8 @@ def publish(
     if (folder / "model").exists():
         shutil.rmtree(folder / "model")
     (attempt / "model").rename(folder / "model")
-    temporary = attempt / "train_log.jsonl"
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in log), encoding="utf-8")
-    temporary.rename(folder / "train_log.jsonl")
+    lines = "".join(json.dumps(row) + "\n" for row in log)
+    write_whole(folder / "train_log.jsonl", lambda file: file.write(lines.encode()))
     write_json(folder / "train.json", result)
     write_json(folder / POINTER, {"path": "model"})
     if not keep_attempts:

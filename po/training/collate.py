@@ -10,9 +10,12 @@ from torch import Tensor
 from po.faults import InputFault
 from po.methods.method import DataForm, Method
 from po.rows import Row
+from po.training.layouts import CANDIDATES, COUNTED, Batch
 
 ROW_COLUMNS = ("chosen_score", "rejected_score", "win_probability")  # one number per example
+COMPLETION_COLUMNS = ("density_ratio", "desirable")  # one number per completion
 STORED = ("reference_logps", "reference_entropy", "reference_token_logps", "reference_mismatched_logps")
+MISMATCHED = "mismatched_"  # in front of the names of completions under other prompts
 _Texts = Sequence[tuple[Sequence[int], Sequence[int]]]
 
 
@@ -28,6 +31,21 @@ def completions_of(row: Row, form: DataForm) -> list[list[int]]:
     if form == "supervised":
         return [row["completion_ids"] if "completion_ids" in row else row["chosen_ids"]]
     return [row["chosen_ids"], row["rejected_ids"]] if "chosen_ids" in row else [row["completion_ids"]]
+
+
+def text_part(batch: Batch) -> dict[str, Tensor]:
+    """What of a batch the model's forward takes: all that is in none of the tables above."""
+    others = {*ROW_COLUMNS, *COMPLETION_COLUMNS, *STORED, CANDIDATES, COUNTED}
+    return {
+        name: value for name, value in batch.items() if name not in others and not name.startswith(MISMATCHED)
+    }
+
+
+def mismatched_part(batch: Batch) -> dict[str, Tensor]:
+    """The completions under other prompts, as a batch of their own."""
+    return {
+        name.removeprefix(MISMATCHED): value for name, value in batch.items() if name.startswith(MISMATCHED)
+    }
 
 
 @dataclass(frozen=True)
@@ -74,7 +92,7 @@ class Collator:
         batch = self._texts([(prompts[i], found[i][k]) for i, k in order])
         if "policy_mismatched" in self.columns:
             other = self._texts([(prompts[i], rows[i]["mismatched_ids"][k]) for i, k in order])
-            batch |= {f"mismatched_{name}": value for name, value in other.items()}
+            batch |= {f"{MISMATCHED}{name}": value for name, value in other.items()}
         batch |= self._pictures([image for i, _ in order for image in rows[i].get("images") or ()])
         batch |= {name: _stored(rows, order, name) for name in STORED if name in rows[0]}
         return batch | self._columns(rows, found, order)
@@ -88,7 +106,7 @@ class Collator:
                 "the rows have images and nothing reads them: give the collator po.engine.images.ImageTensors"
             )
         found: dict[str, Tensor] = self.images(images)
-        other = "mismatched_" if "policy_mismatched" in self.columns else ""
+        other = MISMATCHED if "policy_mismatched" in self.columns else ""
         return found | {f"{other}{name}": value for name, value in found.items()}
 
     def _texts(self, texts: _Texts) -> dict[str, Tensor]:
@@ -123,7 +141,7 @@ class Collator:
             batch["desirable"] = torch.tensor(labels, dtype=torch.bool)
         if self.form == "ranked":
             longest = max(map(len, found))
-            batch["candidate_mask"] = torch.tensor([[k < len(c) for k in range(longest)] for c in found])
+            batch[CANDIDATES] = torch.tensor([[k < len(c) for k in range(longest)] for c in found])
         return batch
 
 

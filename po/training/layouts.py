@@ -8,6 +8,10 @@ import torch
 from torch import Tensor
 
 Batch = Mapping[str, Tensor]
+CANDIDATES = "candidate_mask"
+"""Which places of a table (lists, longest list) have a candidate; batches of lists carry it."""
+COUNTED = "counted"
+"""Which examples count, (examples,); only a batch that was filled up with repeats carries it."""
 
 
 class Layout(ABC):
@@ -80,20 +84,20 @@ class RankedLayout(Layout):
 
     def examples(self, batch: Batch) -> int:
         """The number of lists."""
-        return len(batch["candidate_mask"])
+        return len(batch[CANDIDATES])
 
     def owners(self, batch: Batch) -> Tensor:
         """(rows,)."""
-        return batch["candidate_mask"].nonzero()[:, 0]
+        return batch[CANDIDATES].nonzero()[:, 0]
 
     def split(self, values: Tensor, batch: Batch) -> dict[str, Tensor]:
         """(lists, longest list), 0 where a list has ended."""
-        mask = batch["candidate_mask"]
+        mask = batch[CANDIDATES]
         return {"ranked": values.new_zeros(mask.shape).masked_scatter(mask, values)}
 
     def compared(self, values: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """The best and the worst of each list."""
-        table, last = self.split(values, batch)["ranked"], batch["candidate_mask"].sum(dim=1) - 1
+        table, last = self.split(values, batch)["ranked"], batch[CANDIDATES].sum(dim=1) - 1
         return table[:, 0], table.gather(1, last.unsqueeze(1)).squeeze(1)
 
 

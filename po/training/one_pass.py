@@ -8,7 +8,7 @@ from torch import Tensor
 from po.engine.fused import Separable, slopes_of
 from po.methods.method import Method
 from po.training.layouts import Batch
-from po.training.quantities import Quantities, Scores, StepCounts
+from po.training.quantities import Quantities, Scores, StepCounts, once
 
 Losses = Callable[[Mapping[str, Tensor]], Tensor]
 """Inputs of a loss by name -> one loss per example."""
@@ -41,6 +41,6 @@ def separable_loss(
     lengths, no_draws = batch["completion_mask"].sum(dim=1), torch.Generator()
 
     def total(values: Mapping[str, Tensor]) -> Tensor:
-        return losses(quantities.of(batch, values, reference, lengths, step, no_draws)).sum()
+        return once(losses(quantities.of(batch, values, reference, lengths, step, no_draws)), batch).sum()
 
     return Separable(quantities.layout.owners(batch), slopes_of(total))

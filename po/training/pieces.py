@@ -6,13 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from po.references.sources import MISMATCHED, text_part
-from po.training.collate import ROW_COLUMNS
-from po.training.layouts import Batch, Layout
+from po.training.collate import MISMATCHED, ROW_COLUMNS, text_part
+from po.training.layouts import CANDIDATES, COUNTED, Batch, Layout
 
 _TABLES = ("input_ids", "attention_mask", "completion_mask")
 _PROMPTS = "prompt_rows"
-_LISTS = "candidate_mask"
 _TOKEN_VALUES = "reference_token_logps"
 
 
@@ -145,10 +143,10 @@ def part_of(batch: Batch, piece: Piece) -> dict[str, Tensor]:
     of_examples, of_rows = torch.tensor(indices, device=device), torch.tensor(rows, device=device)
     length, longest = max(example.length for example in piece), max(example.longest for example in piece)
     width = {**dict.fromkeys(_TABLES, length), _TOKEN_VALUES: longest}
-    width[_LISTS] = max(len(example.rows) for example in piece)
+    width[CANDIDATES] = max(len(example.rows) for example in piece)
     found = {}
     for name, value in batch.items():
-        taken = value[of_examples if name in (*ROW_COLUMNS, _LISTS) else of_rows]
+        taken = value[of_examples if name in (*ROW_COLUMNS, CANDIDATES, COUNTED) else of_rows]
         found[name] = taken[:, : width[name]] if name in width else taken
     if _PROMPTS in batch:
         found[_PROMPTS] = _first_places(found[_PROMPTS])

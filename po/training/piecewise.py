@@ -172,18 +172,6 @@ class Piecewise:
         return held
 
 
-def restorer(notes: Any) -> Callable[[], None]:
-    """What gives an object, whose attributes are dictionaries, the entries back that it has now."""
-    kept = {name: dict(value) for name, value in vars(notes).items()}
-
-    def restore() -> None:
-        for name, value in kept.items():
-            vars(notes)[name].clear()
-            vars(notes)[name].update(value)
-
-    return restore
-
-
 def _tell(error: RuntimeError, remedy: str) -> None:
     """Adds what to do, where a device has no memory left."""
     if should_reduce_batch_size(error):

@@ -10,7 +10,7 @@ from torch import Tensor
 from po.engine.token_values import Asked
 from po.methods.logp_rules import TOKEN_RULES
 from po.methods.method import Method
-from po.training.layouts import LAYOUTS, Batch, Layout
+from po.training.layouts import COUNTED, LAYOUTS, Batch, Layout
 
 Scores = Mapping[str, Tensor]
 
@@ -21,6 +21,11 @@ class StepCounts:
 
     examples: float
     tokens: float
+
+
+def once(values: Tensor, batch: Batch) -> Tensor:
+    """One value per example, (examples,); 0 for those that count elsewhere already."""
+    return values.masked_fill(~batch[COUNTED], 0) if COUNTED in batch else values
 
 
 class Quantities:
@@ -140,5 +145,6 @@ class Quantities:
             mask = batch["attention_mask"].bool()
             mask = mask & (torch.arange(mask.shape[1], device=mask.device) > 0)
         chosen = self.layout.split(mask.sum(dim=1), batch).get("chosen")
-        tokens = 0 if chosen is None else int(chosen.sum())
-        return StepCounts(self.layout.examples(batch), tokens)
+        tokens = 0 if chosen is None else int(once(chosen, batch).sum())
+        examples = int(batch[COUNTED].sum()) if COUNTED in batch else self.layout.examples(batch)
+        return StepCounts(examples, tokens)

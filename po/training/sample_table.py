@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from po.engine.sharing import submodules_evaluating
 from po.references.moving import MovingReference
-from po.references.sources import LiveReference, Reference, evaluating
+from po.references.sources import LiveReference, Reference
 from po.rows import Row
 from po.training.collate import completions_of
 
@@ -89,7 +90,7 @@ class SampleTable(TrainerCallback):  # type: ignore[misc]
     def sample(self, model: Any) -> list[str]:
         """What a model answers to the prompts, greedily; the state of the random numbers is put back."""
         cuda = [model.device] if model.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda), torch.no_grad(), evaluating(model):
+        with torch.random.fork_rng(devices=cuda), torch.no_grad(), submodules_evaluating(model):
             return self._generate(model)
 
     def _generate(self, model: Any) -> list[str]:

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
+from accelerate import PartialState
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -14,6 +16,7 @@ from po.faults import InputFault
 from po.methods.method import Method
 from po.models.loading import drops_out
 from po.models.quantize import is_quantized
+from po.models.sharding import is_sharded
 from po.rows import Row
 
 _NATS_A_TOKEN = {"fp32": 1e-3, "bf16": 0.1}
@@ -112,14 +115,15 @@ class FirstStepChanges(TrainerCallback):  # type: ignore[misc]
         """Keeps a copy of what is to change."""
         if self._done or max(group["lr"] for group in kwargs["optimizer"].param_groups) == 0:
             return
-        found = [
-            (float(parameter.grad.abs().max()), index, parameter)
-            for index, parameter in enumerate(kwargs["model"].parameters())
-            if parameter.requires_grad and parameter.grad is not None
-        ]
-        if not found:
+        trained = [parameter for parameter in kwargs["model"].parameters() if parameter.requires_grad]
+        if not trained:
             return
-        largest, _, self._watched = max(found)
+        slopes = self._slopes_of(trained, agreed=is_sharded(kwargs["model"]))
+        place = int(slopes.argmax())
+        largest, self._watched = float(slopes[place]), trained[place]
+        if largest < 0:  # no parameter has a gradient
+            self._watched = None
+            return
         if largest == 0:
             warnings.warn("the first step has no gradient: all is past the loss's margin", stacklevel=2)
             self._done = True
@@ -158,6 +162,35 @@ class FirstStepChanges(TrainerCallback):  # type: ignore[misc]
                 )
 
     @staticmethod
+    def _slopes_of(trained: Sequence[Tensor], *, agreed: bool) -> Tensor:
+        """The largest slope of each parameter, in main memory; -1 where it has no gradient.
+
+        Args:
+            trained: the parameters.
+            agreed: over all processes, each of which asks: where weights are spread over them, a process has
+                a part of a gradient, or nothing of it.
+        """
+        found = torch.stack([_largest(parameter).to(trained[0].device) for parameter in trained])
+        if agreed:
+            found = found.to(PartialState().device)  # where weights are offloaded, theirs may have no group
+            dist.all_reduce(found, op=dist.ReduceOp.MAX)
+        return found.cpu()
+
+    @staticmethod
     def _rounds(weights: Tensor) -> bool:
         """Whether changes may be lost; not looked at where weights are spread over processes."""
         return weights.dtype in (torch.bfloat16, torch.float16) and not isinstance(weights, DTensor)
+
+
+@torch.no_grad()
+def _largest(parameter: Tensor) -> Tensor:
+    """The largest slope of what this process has of a parameter; 0 if that is nothing, -1 without one."""
+    slopes = parameter.grad
+    if slopes is None:
+        return torch.tensor(-1.0, device=parameter.device)
+    if isinstance(slopes, DTensor):
+        slopes = slopes.to_local()
+    if not slopes.numel():
+        return torch.tensor(0.0, device=slopes.device)
+    largest: Tensor = torch.linalg.vector_norm(slopes, float("inf"))  # abs() would copy the gradient
+    return largest.float()

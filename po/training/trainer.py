@@ -17,13 +17,17 @@ from po.methods.method import Method
 from po.models.loading import drops_out
 from po.models.sharding import keep_answers_exact
 from po.references.moving import FollowPolicy, MovingReference
-from po.references.sources import LiveReference, Reference, mismatched_part, text_part
+from po.references.sources import LiveReference, Reference
 from po.settings import SpeedSettings
+from po.training.arguments import check_one_device
+from po.training.collate import mismatched_part, text_part
+from po.training.finite import FiniteLosses
 from po.training.kernels import use_kernels
-from po.training.log import RunningMeans, record
+from po.training.log import RunningMeans, has_line, record
 from po.training.one_pass import is_separable, separable_loss
-from po.training.piecewise import Piecewise, obstacle, restorer
-from po.training.quantities import Quantities, StepCounts
+from po.training.piecewise import Piecewise, obstacle
+from po.training.quantities import Quantities, StepCounts, once
+from po.training.repeats import marked
 from po.training.start_checks import FirstStepChanges, check_agreement, check_classes, check_scope
 
 _STATE = "loss_state.json"
@@ -36,15 +40,15 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
     micro-batches and processes; a ``token_batch`` likelihood term is normalized by the chosen tokens of the
     whole step. Methods marked ``batch_coupled`` see one micro-batch at a time. The logged loss is that mean,
     averaged over the steps since the last log. In evaluation it is a mean over batches, each by its own
-    tokens: with a ``token_batch`` likelihood it depends a little on the size of evaluation's batches. With
-    several processes, accelerate fills the last batch of an epoch with rows from its beginning.
+    tokens: with a ``token_batch`` likelihood it depends a little on the size of evaluation's batches.
+    ``po.training.repeats`` tells of the last step of an epoch with several processes.
 
     The log has what TRL logs, under its names: ``rewards/*`` (of log-probabilities as the loss sees them,
     summed or averaged), ``logps/*`` (summed), ``nll_loss``, ``aux_loss``; and ``logps_mean/*`` (per token),
     ``logratio/*`` (policy - reference, summed) and ``logratio_mean/*`` (per token). Where TRL logs summed
     rewards for a method that averages (IPO), they are its ``tau`` times ``logratio/*``. Of the completion
-    tokens of steps that end with a line in the log: ``logits/*``, the mean logit, and ``entropy/*``, in units
-    of log(vocabulary).
+    tokens of steps that end with a line in the log (and of the last step): ``logits/*``, the mean logit, and
+    ``entropy/*``, in units of log(vocabulary); not of an encoder-decoder model.
 
     Args:
         method: entry of the table, or one put together.
@@ -52,7 +56,11 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
         reference: what knows the reference's values; needed where the method does.
         same_start: the reference is the policy before its first step, which is checked.
         router_aux_loss_coef: weight of the load-balancing loss of a mixture of experts; others have none.
-        speed: how steps are computed.
+        speed: how steps are computed. Under fp16 the head is ``recompute``: one pass rounds before scaling.
+
+    Raises:
+        InputFault: several GPUs in one process, or a model or rows that the method cannot learn with.
+        ValueError: the reference is missing, or cannot move.
     """
 
     def __init__(
@@ -67,6 +75,7 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        check_one_device(self.args.n_gpu)
         keep_answers_exact(self.accelerator)
         if method.needs_reference and reference is None:
             raise ValueError(f"{method.name} compares with a reference; give one")
@@ -74,8 +83,6 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
         self.quantities = Quantities(method, self.params)
         self.loss_state = method.state() if method.state is not None else LossState()
         self.reference = reference if method.needs_reference else None
-        if isinstance(self.reference, LiveReference):
-            self.reference.place(self.accelerator.device)
         self._same_start = same_start
         self.loss_is_scaled_for_ga = True
         self.model_accepts_loss_kwargs = False
@@ -85,17 +92,19 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
         check_scope(self.quantities.asked, self.model)
         if method.data == "unpaired" and self.train_dataset is not None:
             check_classes(method, params, self.train_dataset, self.args.per_device_train_batch_size)
-        speed = speed or SpeedSettings()
+        self.speed = speed = speed or SpeedSettings()
         attach_engine(self.model, sharing=speed.sharing == "auto")
         if isinstance(self.reference, LiveReference):
+            self.reference.place(self.accelerator.device)
             attach_engine(self.reference.model, sharing=speed.sharing == "auto")
         use_kernels(self.model, speed)
-        self._one_pass = speed.head == "fused" and is_separable(method, self.quantities)
+        scaled = self.accelerator.mixed_precision == "fp16"
+        self._one_pass = speed.head == "fused" and not scaled and is_separable(method, self.quantities)
         routed = router_aux_loss_coef > 0 and has_router(self.accelerator.unwrap_model(self.model))
         self.router_aux_loss_coef = router_aux_loss_coef if routed else 0.0
-        self.speed = speed
-        self.piecewise = self._split_by(self.speed)
-        self.add_callback(FirstStepChanges())
+        self.piecewise = self._split_by(speed)
+        for watcher in (FirstStepChanges(), FiniteLosses()):
+            self.add_callback(watcher)
         self._moving = self._follow() if method.reference_sync else None
 
     def _follow(self) -> MovingReference:
@@ -121,6 +130,7 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
     ) -> tuple[list[Any], None]:
         """The micro-batches of an optimizer step, after counting its examples and tokens everywhere."""
         samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        samples = marked(samples, self.method, self.accelerator.gradient_state)
         counts = [self.quantities.counts(batch) for batch in samples]
         found = torch.tensor([[c.examples, c.tokens] for c in counts], device=device).sum(dim=0)
         self._step = StepCounts(*self.accelerator.reduce(found, reduction="sum").tolist())
@@ -135,8 +145,7 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
             loss: Tensor = whole(model, dict(piece), num_items_in_batch)
             return loss
 
-        undo = restorer(self._means["train"])
-        return self.piecewise.run(model, self.optimizer, inputs, step, undo)
+        return self.piecewise.run(model, self.optimizer, inputs, step, self._means["train"].snapshot())
 
     def compute_loss(
         self,
@@ -152,7 +161,8 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
         losses, aux = self._losses(model, inputs, step, training=training)
         # Gradients and logged losses are averaged over processes.
         scale = self.accelerator.num_processes if training else 1
-        loss = losses.sum() * (counted.examples / len(losses) * scale / step.examples)
+        examples = self.quantities.layout.examples(inputs)
+        loss = losses.sum() * (examples / len(losses) * scale / step.examples)
         if aux is not None:
             loss = loss + self.router_aux_loss_coef * aux * (counted.examples * scale / step.examples)
         return (loss, {"losses": losses.detach()}) if return_outputs else loss
@@ -181,7 +191,7 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
             values |= self._mismatched(model, batch)
         provided = self.loss_state.measure(values, self.params, self._total, training=training)
         values |= {name: value.to(lengths.device) for name, value in provided.items()}
-        losses = self._loss(values)
+        losses = once(self._loss(values), batch)
         if (surrogate := policy.get("surrogate")) is not None:
             losses = losses + (surrogate - surrogate.detach()) / len(losses)
         means = self._means["train" if training else "eval"]
@@ -197,10 +207,9 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
 
     def _is_logged(self) -> bool:
         """Whether this step ends with a line in the log; what costs time is measured for these only."""
-        step, every = self.state.global_step + 1, self.args.logging_steps
-        first = self.args.logging_first_step and step == 1
         encodes = self.accelerator.unwrap_model(self.model).config.is_encoder_decoder
-        return not encodes and (first or (every >= 1 and step % every == 0))
+        last = self.accelerator.gradient_state.end_of_dataloader
+        return not encodes and has_line(self.args, self.state, last_of_epoch=last)
 
     def _check_start(self, policy: Tensor, reference: Tensor, lengths: Tensor) -> None:
         if self._same_start and self.state.global_step == 0:
@@ -238,6 +247,23 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
             found: dict[str, float] = super().evaluate(*args, **kwargs)
         return found
 
+    def evaluation_loop(
+        self,
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> Any:
+        """The mean loss of a data set and the logged means, for `evaluate` and for `predict`."""
+        means = self._means["eval"] = RunningMeans()
+        found = super().evaluation_loop(
+            dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+        )
+        taken = means.take(self.accelerator)
+        found.metrics.update({f"{metric_key_prefix}_{name}": mean for name, mean in taken.items()})
+        return found
+
     def prediction_step(
         self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
     ) -> Any:
@@ -247,13 +273,8 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
         return loss.detach(), None, None
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Adds the means since the last log, over all processes."""
-        evaluated = [key for key in logs if key.startswith("eval_") and key.endswith("_loss")]
-        if evaluated:
-            prefix = evaluated[0].removesuffix("_loss")  # of several data sets each has its own
-            means = self._means["eval"].take(self.accelerator)
-            logs |= {f"{prefix}_{name}": mean for name, mean in means.items()}
-        elif "loss" in logs:
+        """Adds training's means since the last log, over all processes."""
+        if "loss" in logs:
             logs |= self._means["train"].take(self.accelerator)
         super().log(logs, *args, **kwargs)
 
