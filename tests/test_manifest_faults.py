@@ -91,17 +91,20 @@ def test_plan_reports_the_same_faults_with_the_same_exit_code(
             {"methods__dpo__params": {"learningrate": 1.0}},
             "dpo has no parameter 'learningrate'; did you mean 'learning_rate'?",
         ),
-        ({"methods__dpo__grid": {"beta": [0.1, -1]}}, "methods.dpo.grid.beta[1]: dpo allows beta > 0"),
+        (
+            {"methods__dpo__params": {}, "methods__dpo__grid": {"beta": [0.1, -1]}},
+            "methods.dpo.grid.beta[1]: dpo allows beta > 0",
+        ),
         (
             {"methods__dpo__grid": {"learning_rate": [0]}},
             "methods.dpo.grid.learning_rate[0]: 0: Input should be greater than 0",
         ),
         (
-            {"methods__dpo__grid": {"beta": []}},
+            {"methods__dpo__params": {}, "methods__dpo__grid": {"beta": []}},
             "methods.dpo.grid.beta: the list is empty, so the method has no cells",
         ),
         (
-            {"methods__dpo__zip": {"beta": [1, 2], "learning_rate": [1e-5]}},
+            {"methods__dpo": {"from": "sft", "zip": {"beta": [1, 2], "learning_rate": [1e-5]}}},
             "one length: beta has 2, learning_rate has 1",
         ),
         (

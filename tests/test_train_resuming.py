@@ -93,6 +93,21 @@ def test_after_kill_9_training_goes_on_to_the_same_weights(sft, monkeypatch):
     assert_equal_weights(weights(sft), expected)
 
 
+def test_a_checkpoint_with_a_damaged_file_is_passed_over(sft, monkeypatch):
+    expected = undisturbed(sft)
+    slow_steps(monkeypatch)
+    child = fork(lambda: run(sft))
+    until(lambda: list(sft.glob(f"attempts/*/checkpoint-*/{MARKER}")))
+    os.kill(child, signal.SIGKILL)
+    assert wait(child) == -signal.SIGKILL
+    for marker in sft.glob(f"attempts/*/checkpoint-*/{MARKER}"):
+        os.truncate(marker.parent / "optimizer.pt", 100)
+    with pytest.warns(UserWarning, match="optimizer.pt is damaged; its checkpoint is passed over"):
+        assert run(sft) == 0
+    assert json.loads((sft / "train.json").read_text())["resumed"] is False
+    assert_equal_weights(weights(sft), expected)
+
+
 def test_a_torn_checkpoint_and_one_of_other_settings_do_not_count(tmp_path):
     for step, stage_hash in ((10, "ours"), (20, "ours"), (30, "theirs")):
         checkpoint = new_attempt(tmp_path) / f"checkpoint-{step}"

@@ -39,8 +39,12 @@ def new_attempt(folder: Path) -> Path:
 
 
 def newest_checkpoint(folder: Path, stage_hash: str) -> Path | None:
-    """The complete checkpoint with the most steps of any earlier attempt at the same training."""
+    """The complete checkpoint with the most steps of any earlier attempt at the same training.
+
+    One whose files are missing or of another size than when it was complete is passed over, with a warning.
+    """
     found: list[tuple[int, Path]] = []
+    sizes: dict[Path, dict[str, int]] = {}
     for marker in folder.glob(f"attempts/*/checkpoint-*/{MARKER}"):
         try:
             facts = json.loads(marker.read_text(encoding="utf-8"))
@@ -49,7 +53,20 @@ def newest_checkpoint(folder: Path, stage_hash: str) -> Path | None:
             continue
         if facts["stage_hash"] == stage_hash:
             found.append((facts["step"], marker.parent))
-    return max(found)[1] if found else None
+            sizes[marker.parent] = facts.get("bytes", {})
+    for _, checkpoint in sorted(found, reverse=True):
+        now = _sizes(checkpoint)
+        changed = [name for name, size in sizes[checkpoint].items() if now.get(name) != size]
+        if not changed:
+            return checkpoint
+        warnings.warn(f"{checkpoint / changed[0]} is damaged; its checkpoint is passed over", stacklevel=2)
+    return None
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes of all files of a checkpoint but for its marker, by path within it."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != MARKER)
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
 
 
 class AttemptCallback(TrainerCallback):  # type: ignore[misc]
@@ -141,7 +158,8 @@ class AttemptCallback(TrainerCallback):  # type: ignore[misc]
             sync_tree(checkpoint)  # takes its time, so before the claim is looked at
         stop_if_lost()
         if state.is_world_process_zero:
-            write_json(checkpoint / MARKER, {"step": state.global_step, "stage_hash": self.stage_hash})
+            facts = {"step": state.global_step, "stage_hash": self.stage_hash, "bytes": _sizes(checkpoint)}
+            write_json(checkpoint / MARKER, facts)
             if not self.keep and still_ours():
                 self._remove_all_but(checkpoint)
 
