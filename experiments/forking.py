@@ -11,7 +11,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
@@ -28,6 +29,8 @@ _PRELOAD = [
 ]
 
 SERVER_DIED = 255
+_UNTIL_DEAD_S = 0.5  # its pipes close a little before it counts as dead
+_SERVER_STARTS = 3  # a server that is killed while it imports (out of memory) is started again
 
 
 def fork_stages(
@@ -43,15 +46,16 @@ def fork_stages(
 
     Returns:
         The process, whose exit code is that of its stage; and of several, a pipe with their exit codes.
+
+    Raises:
+        OSError: no process can be started; the message says why.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
-    _ensure_server()
     codes, tell = context.Pipe(duplex=False) if len(stages) > 1 else (None, None)
     work = [(str(folder), stage) for folder, stage in stages]
     try:
-        process = context.Process(target=_run, args=(work, cpus, gpus, tell), name=name)
-        process.start()
+        process = _started(lambda: context.Process(target=_run, args=(work, cpus, gpus, tell), name=name))
     except BaseException:
         if codes is not None:
             codes.close()
@@ -60,6 +64,23 @@ def fork_stages(
         if tell is not None:
             tell.close()  # the child has its own
     return process, codes
+
+
+def _started(make: Callable[[], ForkServerProcess]) -> ForkServerProcess:
+    """A process after its start, by a server that is started again where it was killed while it imported."""
+    for _ in range(_SERVER_STARTS):
+        _ensure_server()
+        process = make()
+        try:
+            process.start()
+        except (EOFError, ConnectionError):
+            time.sleep(_UNTIL_DEAD_S)
+            continue
+        return process
+    raise OSError(
+        f"the process that imports for all stages ended {_SERVER_STARTS} times while it did so; was it "
+        "killed, by a lack of memory perhaps?"
+    )
 
 
 def _ensure_server() -> None:

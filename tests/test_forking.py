@@ -44,12 +44,45 @@ def test_a_server_that_cannot_be_started_leaves_the_signals_as_they_were(
 def test_a_process_that_cannot_be_started_leaves_no_file_open(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, n_stages: int
 ) -> None:
-    opened = []
-    monkeypatch.setattr(forking, "_ensure_server", lambda: opened.append(len(os.listdir("/proc/self/fd"))))
+    monkeypatch.setattr(forking, "_ensure_server", lambda: None)
     monkeypatch.setattr(forking.ForkServerProcess, "start", _refused)
+    opened = len(os.listdir("/proc/self/fd"))
     caught = []  # with the frames, which would keep the pipe from being closed by chance
     for _ in range(3):
         with pytest.raises(BlockingIOError) as raised:
             forking.fork_stages([(tmp_path, "train")] * n_stages, cpus=1, gpus=None, name="it")
         caught.append(raised.value)
-    assert len(os.listdir("/proc/self/fd")) == opened[0] == opened[-1]
+    assert len(os.listdir("/proc/self/fd")) == opened
+
+
+KILLED = """
+import os, pathlib, signal
+
+starts = pathlib.Path({path!r})
+starts.write_text(starts.read_text() + "x")
+if len(starts.read_text()) <= {times}:
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_server_that_is_killed_while_it_imports_is_started_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, times: int
+) -> None:
+    starts = tmp_path / "starts.txt"
+    starts.write_text("")
+    (tmp_path / "killed_at_first.py").write_text(KILLED.format(path=str(starts), times=times))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(forking, "_PRELOAD", ["killed_at_first"])
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+    try:
+        if times == 1:
+            process, _ = forking.fork_stages([(tmp_path, "train")], cpus=1, gpus=None, name="it")
+            process.join(60)
+            assert process.exitcode not in (None, forking.SERVER_DIED)
+        else:
+            with pytest.raises(OSError, match="ended 3 times while it did so"):
+                forking.fork_stages([(tmp_path, "train")], cpus=1, gpus=None, name="it")
+        assert starts.read_text() == "x" * (times + (times == 1))
+    finally:
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]
