@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ _REMEDIES = {
 }
 
 
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
 def explained(error: OSError, action: str) -> OSError:
     """An error of the same class whose message says what failed, where, and what to do.
 
@@ -34,6 +38,20 @@ def explained(error: OSError, action: str) -> OSError:
     """
     remedy = _REMEDIES.get(error.errno or 0, error.strerror or str(error))
     return OSError(error.errno, f"cannot {action}: {remedy}")
+
+
+def disk_remedy(error: BaseException) -> str | None:
+    """What to do where a stage failed because nothing more can be written; None for other errors.
+
+    Args:
+        error: of a stage. Libraries in other languages raise errors of their own, with the system's number
+            in their text.
+    """
+    for number in _DISK:
+        told = isinstance(error, OSError) and error.errno == number
+        if told or re.search(rf"\bos error {number}\b", str(error)):
+            return _REMEDIES[number]
+    return None
 
 
 def write_text(path: Path, text: str) -> None:

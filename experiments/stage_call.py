@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from experiments.atomic import disk_remedy
 from experiments.attempt_log import AttemptLog
 from experiments.claim import EXIT_HELD, EXIT_LOST, Claim
 from experiments.stage_command import StageCommand
@@ -69,6 +70,8 @@ def _run(command: StageCommand, folder: Path, stop: StopSignals) -> Outcome:
     except Exception as error:  # whatever the stage raises is its failure, not ours
         if stop.received is not None:  # raised by the stop, as when a child was stopped with us
             return Outcome(EXIT_INTERRUPTED)
+        if remedy := disk_remedy(error):
+            error.add_note(f"{folder}: {remedy}")
         traceback.print_exc()
         return Outcome(EXIT_FAILED, _described(error))
     if code == EXIT_DONE:

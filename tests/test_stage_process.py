@@ -130,6 +130,15 @@ def test_an_exception_leaves_its_class_and_the_last_twenty_lines_and_is_tried_ag
     assert claim_state(tmp_path, "train").kind == "free"
 
 
+def test_a_library_that_can_write_no_more_gets_a_remedy_beside_its_own_words(tmp_path, capfd):
+    plan(tmp_path, "save_too_much")
+    assert run_stage(tmp_path, "train") == 1
+    last = f"{tmp_path}: the file would exceed the size limit of this process (ulimit -f)"
+    status = read_status(tmp_path, "train")
+    assert "SafetensorError" in status.error["class"]
+    assert status.error["traceback_tail"][-1] == last and last in capfd.readouterr().err
+
+
 def test_after_the_last_attempt_a_stage_stays_failed_until_it_is_reset(tmp_path, capfd):
     plan(tmp_path, "fail", max_attempts=2)
     assert [run_stage(tmp_path, "train") for _ in range(4)] == [1, 1, 1, 1]

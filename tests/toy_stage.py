@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import resource
 import signal
 import subprocess
 import sys
@@ -45,6 +46,17 @@ def deeper(n):
     if n == 0:
         raise KeyError("no such column")
     deeper(n - 1) if n % 2 else deeper(n - 1) + 0
+
+
+def save_too_much(folder):
+    import numpy
+    from safetensors.numpy import save_file
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    try:
+        save_file({"weights": numpy.zeros(10_000)}, folder / "model.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
 def nothing(folder):
