@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import study
 
+from experiments import verify
+
 pytestmark = pytest.mark.slow
 
 # `KILLS=10 make test` for a longer trial
@@ -202,6 +204,31 @@ def test_what_is_lost_or_damaged_is_made_again(finished: Path, tmp_path: Path) -
     assert newly_begun(before, study.attempts(tmp_path)) >= {"dpo/train", "cpo/score"}
     assert study.scores(tmp_path) == study.scores(finished)
     assert "19 of 19 stages were done before" in study.run(tmp_path)
+
+
+def test_what_was_changed_in_place_is_found_and_made_again(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy_of(finished, tmp_path)
+    root = tmp_path / "runs/micro"
+    changed = [
+        next(root.glob("cells/*sft.s1*/model/model.safetensors")),
+        next(root.glob("cells/*dpo.s1*/generate/*/generations.jsonl")),
+    ]
+    for path in changed:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    assert "19 of 19 stages were done before" in study.run(tmp_path)
+    assert verify.main([str(root)]) == 1
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[1] for line in lines] == [f"{path} has changed" for path in changed]
+    assert last == "19 finished stages, 2 damaged; --forget lets the next run make them again"
+    assert verify.main([str(root), "--only", "method=cpo,stage=train"]) == 1  # what it needs is damaged
+    assert verify.main([str(root), "--forget"]) == 1
+    study.run(tmp_path)
+    assert verify.main([str(root)]) == 0
+    assert study.scores(tmp_path) == study.scores(finished)
 
 
 def test_a_stage_that_is_told_to_stop_from_outside_is_started_again(tmp_path: Path) -> None:

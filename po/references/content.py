@@ -66,7 +66,10 @@ class Content:
         if (facts["data_sha256"], facts["rows"]) != (self.data_sha256, self.rows):
             return "the reference log-probabilities were computed for other rows"
         if facts["model_sha256"] != self.model_sha256:
-            return "the reference log-probabilities come from other weights than training starts from"
+            return (
+                "the reference log-probabilities come from other weights than training starts from (whether "
+                "those were changed in place is found by: python -m experiments.verify)"
+            )
         return None
 
 
