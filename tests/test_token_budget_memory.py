@@ -114,7 +114,7 @@ def test_a_method_that_cannot_be_split_says_why(tmp_path, monkeypatch):
     with pytest.raises(torch.OutOfMemoryError) as error:
         trained(tmp_path, "aot", 30)
     (note,) = error.value.__notes__
-    assert "aot compares the examples of a micro-batch" in note and "per_device_batch_size a smaller" in note
+    assert "losses of aot depend on the micro-batch" in note and "per_device_batch_size a smaller" in note
 
 
 def test_the_budget_of_a_device_is_a_power_of_two_that_fits():

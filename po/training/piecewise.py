@@ -5,15 +5,13 @@ The loss of a piece is its share of the whole step's, so gradients add up to tho
 
 import contextlib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from accelerate.utils import DistributedType
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor, nn
 
-from po.methods.logp_rules import TOKEN_RULES
 from po.methods.method import Method
 from po.models.sharding import is_sharded, least, most
 from po.training.layouts import LAYOUTS, Batch
@@ -26,23 +24,17 @@ Step = Callable[[Batch], Tensor]
 """Forward and backward pass of a batch; gives its loss, detached."""
 
 
-def obstacle(
-    method: Method, params: Mapping[str, Any], accelerator: Any, optimizer: str, *, router: bool
-) -> str | None:
+def obstacle(method: Method, accelerator: Any, optimizer: str, *, router: bool) -> str | None:
     """Why micro-batches of a training must stay whole; None if they need not.
 
     Args:
         method: entry of the table, or one put together.
-        params: its hyperparameters and options.
         accelerator: of accelerate.
         optimizer: ``optim`` of the training's arguments.
         router: a mixture of experts is trained with its load-balancing loss.
     """
-    rule = method.logps_for(params)
     if method.batch_coupled or method.state is not None:
-        return f"{method.name} compares the examples of a micro-batch"
-    if rule in TOKEN_RULES and _draws(rule):
-        return f"{method.name} draws tokens for a micro-batch"
+        return f"losses of {method.name} depend on the micro-batch"
     if router:
         return "the load of experts is balanced over a micro-batch"
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
@@ -50,14 +42,6 @@ def obstacle(
     if "lomo" in optimizer or "layerwise" in optimizer:
         return f"{optimizer} changes weights during the backward pass"
     return None
-
-
-def _draws(rule: str) -> bool:
-    """Whether a rule that weighs tokens does so by chance."""
-    generator = torch.Generator()
-    before = generator.get_state()
-    TOKEN_RULES[rule].weigh(torch.tensor([2]), torch.tensor([1]), generator)
-    return not torch.equal(before, generator.get_state())
 
 
 class Piecewise:

@@ -116,9 +116,7 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
 
     def _split_by(self, speed: SpeedSettings) -> Piecewise:
         optimizer = str(self.args.optim.value)
-        reason = obstacle(
-            self.method, self.params, self.accelerator, optimizer, router=self.router_aux_loss_coef > 0
-        )
+        reason = obstacle(self.method, self.accelerator, optimizer, router=self.router_aux_loss_coef > 0)
         model = self.accelerator.unwrap_model(self.model)
         shared = shares_prompts(model) and not drops_out(model)
         return Piecewise(
