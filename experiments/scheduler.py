@@ -87,6 +87,7 @@ class Scheduler:
     _held_until: dict[tuple[str, str], float] = field(default_factory=dict)
     _left: set[tuple[str, str]] = field(default_factory=set)
     _stopping: bool = False
+    _killing: bool = False
 
     def run(self) -> dict[tuple[str, str], str]:
         """Until nothing is left that could be done; ``stop`` ends it early."""
@@ -109,6 +110,7 @@ class Scheduler:
     def stop(self, *, kill: bool) -> None:
         """Starts nothing more and asks (or forces) what runs to end."""
         self._stopping = True
+        self._killing |= kill
         for worker in self._workers:
             worker.stop(kill=kill)
 
@@ -149,7 +151,7 @@ class Scheduler:
             self._prepare(each, state)
         self._workers.append(start_worker([each for each, _ in batch], gpus))
         if self._stopping:  # the signal came while the process was being started
-            self._workers[-1].stop(kill=False)
+            self._workers[-1].stop(kill=self._killing)
         return left + [each for each, _ in batch]
 
     def _together(self, job: Job, waiting: Sequence[Job]) -> list[Job]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from manifests import loaded
+from processes import until
 from scored_run import make_run
 
 from eval.metrics import METRICS, Signatures
@@ -20,6 +21,7 @@ from experiments.schema_resources import Limits
 from experiments.score_batch import fill_scores
 from experiments.stage_status import read_status
 from experiments.units import Unit
+from experiments.workers import start_worker
 
 ARTEFACTS = ("model.json", "model")
 
@@ -219,3 +221,21 @@ def test_models_score_the_outputs_of_all_cells_before_the_stages_do(
     assert "cell.json: no such file" in capsys.readouterr().err
     assert [score([str(cell)]) for cell in cells] == [0, 0]
     assert calls == [12]
+
+
+def test_a_second_ctrl_c_while_a_process_is_being_started_kills_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it = scheduler([job(tmp_path / "a", "sleep_to_boundary")], Shown())
+
+    def started(*arguments: Any) -> Any:
+        worker = start_worker(*arguments)
+        until((tmp_path / "a" / "started").exists)
+        it.stop(kill=False)
+        it.stop(kill=True)
+        return worker
+
+    monkeypatch.setattr("experiments.scheduler.start_worker", started)
+    assert set(it.run().values()) == {"interrupted"}
+    status = read_status(tmp_path / "a", "train")
+    assert status is not None and status.state == "running", "killed, so that it could not say so"
