@@ -6,12 +6,12 @@ python -m eval.metrics_table --kinds
 
 import argparse
 import inspect
+import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from eval.metrics import METRICS, Example, Metric
 from eval.metrics.table import KINDS
-from eval.piped import piped
 
 _COLUMNS = ("metric", "what it is", "unit", "needs", "several references", "corpus score", "signature")
 _LANGUAGE = "en"
@@ -87,4 +87,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(piped(main))
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ends in silence where nobody reads on, as in ... | head
+    sys.exit(main())

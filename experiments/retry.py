@@ -19,7 +19,7 @@ from pathlib import Path
 from experiments.claim import ClaimHeldError
 from experiments.overview import Overview, Row, survey
 from experiments.recorded_plan import RecordedPlan, read_plan
-from experiments.selectors import parse_only
+from experiments.selectors import add_only, parse_only
 from experiments.stage_status import reset_status
 from experiments.submissions import Queue
 
@@ -58,12 +58,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("runs", type=Path, metavar="RUNS", help="folder of an experiment, such as runs/demo")
     parser.add_argument("--failed", action="store_true", help="reset the stages whose attempts are used up")
-    parser.add_argument(
-        "--only",
-        default="",
-        metavar="KEY=VALUE,...",
-        help="only the matching cells and what they need; keys: model, task, method, seed, stage, params.X",
-    )
+    add_only(parser)
     return parser.parse_args(argv)
 
 

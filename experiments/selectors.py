@@ -1,5 +1,6 @@
 """``when`` of a manifest and ``--only`` of the command line: the same words, the same matching."""
 
+import argparse
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
@@ -62,6 +63,16 @@ def _holds(condition: Any, value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def add_only(parser: argparse.ArgumentParser) -> None:
+    """Adds the option whose value ``parse_only`` reads, for commands that know a study by its folder."""
+    parser.add_argument(
+        "--only",
+        default="",
+        metavar="KEY=VALUE,...",
+        help="only the matching cells and what they need; keys: model, task, method, seed, stage, params.X",
+    )
 
 
 def parse_only(text: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from experiments.atomic import sha256_file
 from experiments.claim import ClaimHeldError
 from experiments.recorded_plan import RecordedPlan, read_plan
 from experiments.repair import forget_damaged_result
-from experiments.selectors import parse_only
+from experiments.selectors import add_only, parse_only
 from experiments.stage_command import read_command
 from experiments.stage_status import StageStatus, read_status, reset_status
 
@@ -74,12 +74,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("runs", type=Path, metavar="RUNS", help="folder of an experiment, such as runs/demo")
     parser.add_argument("--forget", action="store_true", help="let the next run make again what is damaged")
-    parser.add_argument(
-        "--only",
-        default="",
-        metavar="KEY=VALUE,...",
-        help="only the matching cells and what they need; keys: model, task, method, seed, stage, params.X",
-    )
+    add_only(parser)
     return parser.parse_args(argv)
 
 

@@ -5,7 +5,6 @@ import time
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from tiny_training import (
     TRAINING,
     add_dpo,
@@ -16,8 +15,8 @@ from tiny_training import (
     read_log,
     write_rows,
 )
+from trained_cells import assert_equal_weights, run, weights
 
-from po import train
 from po.models.loading import load_tokenizer
 from po.rows import TEXT_IDS, read_rows
 from po.settings import read_settings
@@ -27,20 +26,6 @@ from po.train import start_model
 @pytest.fixture
 def sft(tmp_path):
     return make_experiment(tmp_path / "runs")
-
-
-def run(folder):
-    return train.main([str(folder)])
-
-
-def weights(folder):
-    return load_file(folder / "model" / "model.safetensors")
-
-
-def assert_equal_weights(one, other):
-    assert set(one) == set(other)
-    for name, tensor in one.items():
-        assert torch.equal(tensor, other[name]), name
 
 
 def test_sft_then_dpo_from_it(sft):

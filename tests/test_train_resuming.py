@@ -10,8 +10,8 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from processes import fork, until, wait
-from safetensors.torch import load_file
 from tiny_training import add_dpo, change_training, make_cell, make_experiment, read_log
+from trained_cells import assert_equal_weights, run, weights
 from two_processes import in_two_processes
 
 from po import train
@@ -23,20 +23,6 @@ from po.training.checkpoint import INTERRUPTED, MARKER, AttemptCallback, new_att
 @pytest.fixture
 def sft(tmp_path):
     return make_experiment(tmp_path / "runs")
-
-
-def run(folder):
-    return train.main([str(folder)])
-
-
-def weights(folder):
-    return load_file(folder / "model" / "model.safetensors")
-
-
-def assert_equal_weights(one, other):
-    assert set(one) == set(other)
-    for name, tensor in one.items():
-        assert torch.equal(tensor, other[name]), name
 
 
 def slow_steps(monkeypatch, seconds=0.05):
