@@ -83,7 +83,8 @@ def test_a_reference_that_is_none_is_refused():
         adapter_reference(tiny_llama(), "off")
 
 
-def test_merged_weights_cannot_follow_a_policy_that_is_sharded():
+def test_merged_weights_cannot_follow_a_policy_that_is_sharded(monkeypatch):
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
     policy = with_adapter(tiny_llama(), {})
     reference = adapter_reference(policy, "merged")
     next(policy.parameters()).ds_id = 0  # DeepSpeed's mark

@@ -78,7 +78,8 @@ def test_the_loss_of_an_example_does_not_depend_on_the_others(name, params):
 
 def test_methods_whose_loss_depends_on_the_batch_say_so():
     assert {name for name, method in METHODS.items() if method.batch_coupled} == {
-        *("aot", "aot_unpaired", "kto", "kto_pair", "bco", "bco_pair", "beta_dpo", "mixed_mpo")
+        *("aot", "aot_unpaired", "kto", "kto_pair", "bco", "bco_pair", "beta_dpo", "mixed_mpo"),
+        "sampo",  # draws for a micro-batch
     }
 
 
