@@ -36,6 +36,14 @@ def slow_steps(monkeypatch, seconds=0.05):
     monkeypatch.setattr(AttemptCallback, "on_step_end", slower)
 
 
+def kill_after_a_checkpoint(folder, monkeypatch):
+    slow_steps(monkeypatch)
+    child = fork(lambda: run(folder))
+    until(lambda: list(folder.glob(f"attempts/*/checkpoint-*/{MARKER}")))
+    os.kill(child, signal.SIGKILL)
+    assert wait(child) == -signal.SIGKILL
+
+
 def undisturbed(folder):
     """The weights of a run from beginning to end, which are then removed."""
     assert run(folder) == 0
@@ -69,11 +77,7 @@ def test_after_sigterm_training_goes_on_to_the_same_weights(sft, method, monkeyp
 
 def test_after_kill_9_training_goes_on_to_the_same_weights(sft, monkeypatch):
     expected = undisturbed(sft)
-    slow_steps(monkeypatch)
-    child = fork(lambda: run(sft))
-    until(lambda: list(sft.glob(f"attempts/*/checkpoint-*/{MARKER}")))
-    os.kill(child, signal.SIGKILL)
-    assert wait(child) == -signal.SIGKILL
+    kill_after_a_checkpoint(sft, monkeypatch)
     assert run(sft) == 0
     assert json.loads((sft / "train.json").read_text())["resumed"] is True
     assert_equal_weights(weights(sft), expected)
@@ -81,11 +85,7 @@ def test_after_kill_9_training_goes_on_to_the_same_weights(sft, monkeypatch):
 
 def test_a_checkpoint_with_a_damaged_file_is_passed_over(sft, monkeypatch):
     expected = undisturbed(sft)
-    slow_steps(monkeypatch)
-    child = fork(lambda: run(sft))
-    until(lambda: list(sft.glob(f"attempts/*/checkpoint-*/{MARKER}")))
-    os.kill(child, signal.SIGKILL)
-    assert wait(child) == -signal.SIGKILL
+    kill_after_a_checkpoint(sft, monkeypatch)
     for marker in sft.glob(f"attempts/*/checkpoint-*/{MARKER}"):
         os.truncate(marker.parent / "optimizer.pt", 100)
     with pytest.warns(UserWarning, match="optimizer.pt is damaged; its checkpoint is passed over"):
